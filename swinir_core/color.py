@@ -1,0 +1,42 @@
+"""Brightness of colour images, in the two forms this field uses.
+
+Images are channels last, (..., 3), NumPy arrays or tensors. Floating point means 0..1, uint8
+means 0..255; both come back as floating point on their own scale, not rounded.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+Image = TypeVar("Image", np.ndarray, torch.Tensor)
+
+
+def rgb_to_y(image: Image) -> Image:
+    """The Y channel in which the paper's super-resolution scores are measured.
+
+    BT.601 with footroom and headroom, as MATLAB's ``rgb2ycbcr``: (..., 3) to (...), 16..235 for
+    uint8 and 16/255..235/255 for floating point.
+    """
+    image, peak = _floating(image)
+    return (65.481 * image[..., 0] + 128.553 * image[..., 1] + 24.966 * image[..., 2]) / 255 + (
+        16 / 255 * peak
+    )
+
+
+def rgb_to_gray(image: Image) -> Image:
+    """Full-range BT.601 luma, (..., 3) to (...): what a one-channel model sees of a colour image.
+
+    As MATLAB's ``rgb2gray`` and the Y of JPEG files; white stays white.
+    """
+    image, _ = _floating(image)
+    return 0.299 * image[..., 0] + 0.587 * image[..., 1] + 0.114 * image[..., 2]
+
+
+def _floating(image: Image) -> tuple[Image, float]:
+    """The image as floating point, and its white."""
+    if image.shape[-1:] != (3,):
+        raise ValueError(f"expected an RGB image (..., 3), got {tuple(image.shape)}")
+    if isinstance(image, torch.Tensor):
+        return (image, 1.0) if image.is_floating_point() else (image.double(), 255.0)
+    return (image, 1.0) if image.dtype.kind == "f" else (image.astype(np.float64), 255.0)

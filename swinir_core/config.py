@@ -1,0 +1,235 @@
+"""Every hyper-parameter of a SwinIR, checked, and the official configurations.
+
+Names follow the reference implementation (https://github.com/JingyunLiang/SwinIR); the paper's
+term is given where it differs (arXiv 2108.10257, section 4.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+TASKS = (
+    "classical_sr",
+    "lightweight_sr",
+    "real_sr",
+    "gray_denoise",
+    "color_denoise",
+    "gray_jpeg",
+    "color_jpeg",
+)
+UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect", "nearest+conv", "none")
+RESI_CONNECTIONS = ("1conv", "3conv")
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+
+_TASKS_OF_UPSAMPLER = {
+    "pixelshuffle": ("classical_sr",),
+    "pixelshuffledirect": ("lightweight_sr",),
+    "nearest+conv": ("real_sr",),
+    "none": ("gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg"),
+}
+
+
+@dataclass(frozen=True)
+class SwinIRConfig:
+    """The shape of one network. Wrong or contradictory values raise ``ValueError``."""
+
+    scale: int
+    """Output pixels per input pixel along one side; 1 for denoising and JPEG artefacts."""
+
+    in_channels: int
+    """Image channels, in and out: 1 (gray) or 3 (RGB)."""
+
+    embed_dim: int
+    """Channels of the deep features ("channel number" in the paper)."""
+
+    depths: tuple[int, ...]
+    """Swin transformer layers (STL) in each residual Swin transformer block (RSTB)."""
+
+    num_heads: tuple[int, ...]
+    """Attention heads of the layers in each RSTB; each divides ``embed_dim``."""
+
+    window_size: int
+    """Side of an attention window, in feature pixels."""
+
+    mlp_ratio: float
+    """Hidden channels of an MLP over ``embed_dim``."""
+
+    upsampler: str
+    """Reconstruction module: pixelshuffle, pixelshuffledirect, nearest+conv or none."""
+
+    resi_connection: str = "1conv"
+    """Convolution before each residual connection: 1conv, or the cheaper 3conv bottleneck."""
+
+    img_range: float = 1.0
+    """Pixel values 0..1 are multiplied by this before the network; 255 in the JPEG models."""
+
+    qkv_bias: bool = True
+    """Whether query, key and value projections have a bias."""
+
+    patch_norm: bool = True
+    """Whether the shallow features are normalised before the first RSTB."""
+
+    ape: bool = False
+    """Whether an absolute position embedding is added before the first RSTB."""
+
+    img_size: int = 64
+    """Side of a training patch in feature pixels. Only the position embedding depends on it."""
+
+    start_unshuffle: int = 1
+    """The input is pixel-unshuffled by this factor first, so the body runs at lower resolution."""
+
+    num_feat: int = 64
+    """Channels of the pixelshuffle and nearest+conv reconstruction modules."""
+
+    mean: tuple[float, ...] | None = None
+    """Subtracted from the image. ``None``: the DIV2K mean for RGB, zero for gray."""
+
+    task: str = ""
+    """One of ``TASKS``. Empty: inferred from the upsampler, the channels and the window."""
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "depths", tuple(self.depths))
+        set_field(self, "num_heads", tuple(self.num_heads))
+        default_mean = DIV2K_MEAN if self.in_channels == 3 else (0.0,) * self.in_channels
+        set_field(self, "mean", default_mean if self.mean is None else tuple(self.mean))
+        _check_types(self)
+        _check_values(self)
+        set_field(self, "task", self.task or _infer_task(self))
+        if self.task not in _TASKS_OF_UPSAMPLER[self.upsampler]:
+            raise ValueError(
+                f"task {self.task!r} does not fit upsampler {self.upsampler!r}; "
+                f"possible: {', '.join(_TASKS_OF_UPSAMPLER[self.upsampler])}"
+            )
+
+    @property
+    def upscale(self) -> int:
+        """Factor of the reconstruction module: ``scale`` plus what the unshuffling took away."""
+        return self.scale * self.start_unshuffle
+
+    @property
+    def hidden_dim(self) -> int:
+        """Hidden channels of every MLP."""
+        return int(self.embed_dim * self.mlp_ratio + 1e-6)
+
+    @property
+    def alignment(self) -> int:
+        """Input pixels per window side: sizes that are multiples of this need no padding."""
+        return self.window_size * self.start_unshuffle
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, for a JSON header; ``from_dict`` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SwinIRConfig:
+        """The inverse of ``to_dict``. Unknown or missing names raise ``ValueError``."""
+        unknown = values.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown hyper-parameters: {', '.join(sorted(unknown))}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"incomplete or ill-typed hyper-parameters: {error}") from error
+
+
+def _check_types(config: SwinIRConfig) -> None:
+    whole_numbers = {
+        name: getattr(config, name)
+        for name in (
+            *("scale", "in_channels", "embed_dim", "window_size"),
+            *("img_size", "start_unshuffle", "num_feat"),
+        )
+    }
+    whole_numbers |= {f"depths[{i}]": depth for i, depth in enumerate(config.depths)}
+    whole_numbers |= {f"num_heads[{i}]": heads for i, heads in enumerate(config.num_heads)}
+    for name, value in whole_numbers.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    for name in ("mlp_ratio", "img_range"):
+        value = getattr(config, name)
+        if type(value) not in (int, float) or not 0 < value < 1e6:
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+    for name in ("qkv_bias", "patch_norm", "ape"):
+        if type(getattr(config, name)) is not bool:
+            raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}")
+
+
+def _check_values(config: SwinIRConfig) -> None:
+    c = config
+    assert c.mean is not None
+    if c.in_channels not in (1, 3):
+        raise ValueError(f"in_channels must be 1 or 3, got {c.in_channels}")
+    if len(c.mean) != c.in_channels:
+        raise ValueError(f"mean has {len(c.mean)} values for {c.in_channels} channels")
+    if not c.depths or len(c.depths) != len(c.num_heads):
+        raise ValueError(
+            f"depths {c.depths} and num_heads {c.num_heads} must be equally long, one value an RSTB"
+        )
+    for heads in c.num_heads:
+        if c.embed_dim % heads:
+            raise ValueError(f"embed_dim {c.embed_dim} is not divisible by num_heads {heads}")
+    if c.hidden_dim < 1:
+        raise ValueError(f"mlp_ratio {c.mlp_ratio} leaves no hidden channel of {c.embed_dim}")
+    if c.resi_connection not in RESI_CONNECTIONS:
+        raise ValueError(
+            f"resi_connection must be one of {RESI_CONNECTIONS}, got {c.resi_connection!r}"
+        )
+    if c.resi_connection == "3conv" and c.embed_dim < 4:
+        raise ValueError(f"3conv needs an embed_dim of at least 4, got {c.embed_dim}")
+    _check_upsampler(c)
+
+
+def _check_upsampler(config: SwinIRConfig) -> None:
+    upsampler, upscale = config.upsampler, config.upscale
+    if upsampler not in UPSAMPLERS:
+        raise ValueError(f"upsampler must be one of {UPSAMPLERS}, got {upsampler!r}")
+    if upsampler == "none" and upscale != 1:
+        raise ValueError(f"upsampler 'none' cannot reach scale {config.scale} and unshuffle "
+                         f"{config.start_unshuffle}; both must be 1")  # fmt: skip
+    power_of_two = upscale > 1 and upscale & (upscale - 1) == 0
+    if upsampler == "pixelshuffle" and not (power_of_two or upscale == 3):
+        raise ValueError(f"upsampler 'pixelshuffle' enlarges by 3 or a power of 2, not {upscale}")
+    if upsampler == "nearest+conv" and upscale not in (2, 4, 8):
+        raise ValueError(f"upsampler 'nearest+conv' enlarges by 2, 4 or 8, not {upscale}")
+
+
+def _infer_task(config: SwinIRConfig) -> str:
+    if config.upsampler != "none":
+        return _TASKS_OF_UPSAMPLER[config.upsampler][0]
+    color = "gray" if config.in_channels == 1 else "color"
+    # Of the official models exactly the JPEG ones have window 7 and range 255, so that windows
+    # do not coincide with the 8x8 blocks of the format.
+    return f"{color}_{'jpeg' if config.window_size == 7 or config.img_range == 255 else 'denoise'}"
+
+
+def _official(scale: int = 1, in_channels: int = 3, **values: Any) -> SwinIRConfig:
+    medium: dict[str, Any] = {
+        "embed_dim": 180,
+        "depths": (6,) * 6,
+        "num_heads": (6,) * 6,
+        "window_size": 8,
+        "mlp_ratio": 2.0,
+    }
+    return SwinIRConfig(scale, in_channels, **medium | values)
+
+
+_LIGHT = {"embed_dim": 60, "depths": (6,) * 4, "num_heads": (6,) * 4}
+_LARGE = {"embed_dim": 240, "depths": (6,) * 9, "num_heads": (8,) * 9, "resi_connection": "3conv"}
+_JPEG = {"upsampler": "none", "window_size": 7, "img_range": 255.0, "img_size": 126}
+
+PRESETS: dict[str, SwinIRConfig] = {
+    **{f"classical_sr_x{s}": _official(s, upsampler="pixelshuffle") for s in (2, 3, 4, 8)},
+    **{
+        f"lightweight_sr_x{s}": _official(s, upsampler="pixelshuffledirect", **_LIGHT)
+        for s in (2, 3, 4)
+    },
+    **{f"real_sr_x{s}": _official(s, upsampler="nearest+conv") for s in (2, 4)},
+    "real_sr_large_x4": _official(4, upsampler="nearest+conv", **_LARGE),
+    "gray_denoise": _official(in_channels=1, upsampler="none", img_size=128),
+    "color_denoise": _official(upsampler="none", img_size=128),
+    "gray_jpeg": _official(in_channels=1, **_JPEG),
+    "color_jpeg": _official(**_JPEG),
+}
+"""The official configurations (``main_test_swinir.py:define_model`` of the reference)."""

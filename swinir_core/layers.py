@@ -1,0 +1,48 @@
+"""The leaf layers of the network, made from a replaceable namespace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class LayerFactory:
+    """Makes every layer that owns weights, on one device and in one precision.
+
+    ``operations`` is a namespace with ``Linear``, ``Conv2d`` and ``LayerNorm``: ``torch.nn``, or a
+    host's own, whose layers may stream or cast their weights.
+    """
+
+    def __init__(
+        self, operations: Any, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        self.operations = operations
+        self.device = device
+        self.dtype = dtype
+        # The residual stream stays in float32 under half precision, and norms read it.
+        half = dtype in (torch.float16, torch.bfloat16)
+        self.norm_dtype = torch.float32 if half else dtype
+
+    def linear(self, in_features: int, out_features: int, bias: bool = True) -> nn.Module:
+        return self.operations.Linear(
+            in_features, out_features, bias=bias, device=self.device, dtype=self.dtype
+        )
+
+    def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
+        """A convolution that keeps the image size."""
+        return self.operations.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def norm(self, channels: int) -> nn.Module:
+        return self.operations.LayerNorm(channels, device=self.device, dtype=self.norm_dtype)
+
+    def parameter(self, *shape: int) -> nn.Parameter:
+        return nn.Parameter(torch.zeros(shape, device=self.device, dtype=self.norm_dtype))

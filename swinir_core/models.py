@@ -1,0 +1,86 @@
+"""Models by name: the bundled ones, and any file."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from .checkpoint import CONFIG_KEY, Checkpoint, read_checkpoint
+from .config import SwinIRConfig
+from .errors import CheckpointError
+from .network import SwinIR
+
+WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "upscale_x2_light"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that comes with the package."""
+
+    name: str
+    task: str
+    scale: int
+    path: Path
+    description: str
+    scores: dict[str, str]
+    """Measured results by protocol, such as ``{"Set5 PSNR-Y": "35.4 dB"}``."""
+
+
+def bundled_models() -> list[ModelInfo]:
+    """Every model in the package, sorted by name. Reads only the headers of the files."""
+    return [_model_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
+
+
+def load_model(
+    path_or_bundled_name: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> SwinIR:
+    """A bundled model by name, or any file ``read_checkpoint`` reads, ready to run and frozen.
+
+    ``dtype`` is the precision of the heavy arithmetic; ``None`` means float32. Raises
+    ``CheckpointError``.
+    """
+    return build_model(read_checkpoint(find_model(path_or_bundled_name)), device, dtype)
+
+
+def build_model(
+    checkpoint: Checkpoint, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> SwinIR:
+    """The network of ``checkpoint`` with its weights, in evaluation mode and frozen."""
+    model = SwinIR(checkpoint.config, device=device, dtype=dtype or torch.float32)
+    model.load_state_dict(checkpoint.state_dict)
+    return model.eval().requires_grad_(False)
+
+
+def find_model(path_or_bundled_name: str | os.PathLike[str]) -> Path:
+    """The file of a bundled model, or the path itself. Raises ``CheckpointError``."""
+    path = Path(path_or_bundled_name)
+    bundled = {info.name: info.path for info in bundled_models()}
+    if str(path_or_bundled_name) in bundled:
+        return bundled[str(path_or_bundled_name)]
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: neither a file nor a bundled model; bundled are {', '.join(bundled)}."
+        )
+    return path
+
+
+def _model_info(path: Path) -> ModelInfo:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    config = SwinIRConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
+    return ModelInfo(
+        path.stem,
+        config.task,
+        config.scale,
+        path,
+        metadata["description"],
+        json.loads(metadata["scores"]),
+    )

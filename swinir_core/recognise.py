@@ -1,0 +1,162 @@
+"""What a state dict says about the network it belongs to.
+
+One hyper-parameter a paragraph, each read from the weights alone. The buffers of the reference
+implementation (``relative_position_index``, ``attn_mask``) are used where they are present and
+missed nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .config import SwinIRConfig
+
+BUFFER_SUFFIXES = (".attn_mask", ".relative_position_index")
+
+_FIRST_LAYER = "layers.0.residual_group.blocks.0."
+
+_OTHER_NETWORKS = (
+    ("attn.logit_scale", "a Swin2SR"),
+    ("overlap_attn.", "a HAT"),
+    ("model.diffusion_model.", "a diffusion checkpoint"),
+    ("lora_", "a LoRA"),
+    ("rdb1.", "an ESRGAN (RRDB)"),
+    ("RDB1.", "an ESRGAN (RRDB)"),
+    ("encoder.down.", "a VAE"),
+    ("text_model.", "a text encoder"),
+    ("residual_layer.0.", "an OmniSR"),
+    ("body.0.weight", "a compact (SRVGG) upscaler"),
+)
+
+
+def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
+    """The configuration of a bare SwinIR state dict.
+
+    ``img_range`` and the mean cannot be seen in weights: window 7 means range 255, as in the
+    official JPEG models. Raises ``ValueError`` saying what is missing or wrong.
+    """
+    _require_swinir(state_dict)
+
+    unshuffled = "conv_first.1.weight" in state_dict
+    embed_dim, first_channels = state_dict[f"conv_first.{'1.' * unshuffled}weight"].shape[:2]
+    in_channels, start_unshuffle = _channels(first_channels, unshuffled)
+
+    table = state_dict[f"{_FIRST_LAYER}attn.relative_position_bias_table"]
+    window_size = (math.isqrt(table.shape[0]) + 1) // 2
+
+    depths = [
+        _count(state_dict, f"layers.{i}.residual_group.blocks.")
+        for i in range(_count(state_dict, "layers."))
+    ]
+    num_heads = [
+        state_dict[f"layers.{i}.residual_group.blocks.0.attn.relative_position_bias_table"].shape[1]
+        for i in range(len(depths))
+    ]
+
+    upsampler = _upsampler(state_dict)
+    upscale = _upscale(state_dict, upsampler, in_channels)
+    if upscale % start_unshuffle:
+        raise ValueError(f"it enlarges by {upscale} after shrinking by {start_unshuffle}")
+
+    return SwinIRConfig(
+        scale=upscale // start_unshuffle,
+        in_channels=in_channels,
+        embed_dim=embed_dim,
+        depths=tuple(depths),
+        num_heads=tuple(num_heads),
+        window_size=window_size,
+        mlp_ratio=state_dict[f"{_FIRST_LAYER}mlp.fc1.weight"].shape[0] / embed_dim,
+        upsampler=upsampler,
+        resi_connection="1conv" if "conv_after_body.weight" in state_dict else "3conv",
+        img_range=255.0 if window_size == 7 else 1.0,
+        qkv_bias=f"{_FIRST_LAYER}attn.qkv.bias" in state_dict,
+        patch_norm="patch_embed.norm.weight" in state_dict,
+        ape="absolute_pos_embed" in state_dict,
+        img_size=_img_size(state_dict, window_size),
+        start_unshuffle=start_unshuffle,
+        num_feat=_num_feat(state_dict),
+    )
+
+
+def _require_swinir(state_dict: Mapping[str, Tensor]) -> None:
+    signature = {
+        "conv_first.1.weight" if "conv_first.1.weight" in state_dict else "conv_first.weight": 4,
+        f"{_FIRST_LAYER}norm1.weight": 1,
+        f"{_FIRST_LAYER}attn.relative_position_bias_table": 2,
+        f"{_FIRST_LAYER}attn.qkv.weight": 2,
+        f"{_FIRST_LAYER}mlp.fc1.weight": 2,
+        "norm.weight": 1,
+    }
+    for marker, name in _OTHER_NETWORKS:
+        foreign = next((key for key in state_dict if f".{marker}" in f".{key}"), None)
+        if foreign is not None:
+            raise ValueError(f"it looks like {name}, not a SwinIR (it has {foreign!r})")
+    for key, dimensions in signature.items():
+        if key not in state_dict:
+            raise ValueError(f"it is not a SwinIR: {key!r} is missing")
+        if state_dict[key].ndim != dimensions:
+            shape = tuple(state_dict[key].shape)
+            raise ValueError(f"{key!r} has shape {shape}, {dimensions} dimensions expected")
+
+
+def _channels(first_channels: int, unshuffled: bool) -> tuple[int, int]:
+    """Image channels and unshuffle factor, from the inputs of the first convolution."""
+    if not unshuffled:
+        return first_channels, 1
+    for channels in (3, 1):
+        factor = math.isqrt(first_channels // channels)
+        if factor > 1 and channels * factor**2 == first_channels:
+            return channels, factor
+    raise ValueError(f"'conv_first.1.weight' takes {first_channels} channels, no unshuffled image")
+
+
+def _count(state_dict: Mapping[str, Tensor], prefix: str) -> int:
+    """How many consecutive indices, from 0, follow ``prefix``."""
+    indices = {key[len(prefix) :].split(".")[0] for key in state_dict if key.startswith(prefix)}
+    count = 0
+    while str(count) in indices:
+        count += 1
+    if count == 0:
+        raise ValueError(f"{prefix + '0'!r} is missing")
+    return count
+
+
+def _upsampler(state_dict: Mapping[str, Tensor]) -> str:
+    if "conv_up1.weight" in state_dict:
+        return "nearest+conv"
+    if "conv_before_upsample.0.weight" in state_dict:
+        return "pixelshuffle"
+    if "upsample.0.weight" in state_dict:
+        return "pixelshuffledirect"
+    return "none"
+
+
+def _upscale(state_dict: Mapping[str, Tensor], upsampler: str, in_channels: int) -> int:
+    """How much the reconstruction module enlarges."""
+    if upsampler == "nearest+conv":
+        return 2 ** sum(f"conv_up{i}.weight" in state_dict for i in (1, 2, 3))
+    if upsampler == "none":
+        return 1
+    if upsampler == "pixelshuffledirect":
+        return math.isqrt(state_dict["upsample.0.weight"].shape[0] // in_channels)
+    upscale = 1
+    for key, weight in state_dict.items():
+        if key.startswith("upsample.") and key.endswith(".weight"):
+            upscale *= math.isqrt(weight.shape[0] // weight.shape[1])
+    return upscale
+
+
+def _img_size(state_dict: Mapping[str, Tensor], window_size: int) -> int:
+    """Training patch size: from the embedding, else from a saved mask, else the usual 64."""
+    if "absolute_pos_embed" in state_dict:
+        return math.isqrt(state_dict["absolute_pos_embed"].shape[1])
+    mask = state_dict.get("layers.0.residual_group.blocks.1.attn_mask")
+    return 64 if mask is None else math.isqrt(mask.shape[0]) * window_size
+
+
+def _num_feat(state_dict: Mapping[str, Tensor]) -> int:
+    weight = state_dict.get("conv_before_upsample.0.weight")
+    return 64 if weight is None else weight.shape[0]

@@ -1,0 +1,59 @@
+"""The reference implementation, through spandrel, with weights that exercise every parameter."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from spandrel.architectures.SwinIR import SwinIR as ReferenceSwinIR
+from torch import Tensor, nn
+
+from swinir_core import SwinIR, SwinIRConfig
+
+BUFFERS = ("attn_mask", "relative_position_index")
+
+
+def reference_network(config: SwinIRConfig, seed: int = 0) -> nn.Module:
+    """Spandrel's network for ``config``; norms, biases and bias tables are perturbed too."""
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch.meshgrid without indexing
+        network = ReferenceSwinIR(
+            img_size=config.img_size,
+            patch_size=1,
+            in_chans=config.in_channels,
+            embed_dim=config.embed_dim,
+            depths=list(config.depths),
+            num_heads=list(config.num_heads),
+            window_size=config.window_size,
+            mlp_ratio=config.mlp_ratio,
+            qkv_bias=config.qkv_bias,
+            ape=config.ape,
+            patch_norm=config.patch_norm,
+            upscale=config.upscale,
+            img_range=config.img_range,
+            upsampler="" if config.upsampler == "none" else config.upsampler,
+            resi_connection=config.resi_connection,
+            start_unshuffle=config.start_unshuffle,
+        )
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            spread = 0.5 if "bias_table" in name or "pos_embed" in name else 0.02
+            parameter.add_(torch.randn_like(parameter) * spread)
+    return network.eval()
+
+
+def official_state_dict(network: nn.Module, buffers: bool = True) -> dict[str, Tensor]:
+    """The weights under the official names, as the published files hold them."""
+    state_dict = dict(network.state_dict())
+    if getattr(network, "start_unshuffle", 1) > 1:
+        for kind in ("weight", "bias"):
+            state_dict[f"conv_first.1.{kind}"] = state_dict.pop(f"conv_first.{kind}")
+    return {k: v for k, v in state_dict.items() if buffers or not k.endswith(BUFFERS)}
+
+
+def our_network(config: SwinIRConfig, reference: nn.Module) -> SwinIR:
+    """Our network for ``config`` with the weights of ``reference``."""
+    network = SwinIR(config)
+    network.load_state_dict(official_state_dict(reference, buffers=False))
+    return network.eval()
