@@ -129,7 +129,7 @@ class Restorer:
         else:
             y = self.model(x.expand(1, self.model.in_channels, -1, -1))[0]
         y = y.float().clamp_(0, 1).movedim(0, -1).cpu()
-        return y if y.shape[-1] == channels else rgb_to_gray(y)
+        return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
 
 
 def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:

@@ -184,7 +184,7 @@ def test_a_failed_write_leaves_the_old_file(weights: dict[str, Tensor], tmp_path
     path = tmp_path / "model.safetensors"
     write_checkpoint(path, Checkpoint(CONFIG, weights))
     before = path.read_bytes()
-    with pytest.raises(Exception, match="metadata|str|argument"):
+    with pytest.raises(Exception, match=r"metadata|str|argument"):
         write_checkpoint(path, Checkpoint(CONFIG, weights, {"bad": 1}))  # pyright: ignore
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
@@ -331,5 +331,5 @@ def test_header_that_lies(name: str, weights: dict[str, Tensor], tmp_path: Path)
 
 
 def test_unknown_model_name_lists_the_bundled_ones() -> None:
-    with pytest.raises(CheckpointError, match="upscale_x3000.*bundled are"):
+    with pytest.raises(CheckpointError, match=r"upscale_x3000.*bundled are"):
         load_model("upscale_x3000")
