@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from .config import SwinIRConfig
 from .errors import CheckpointError
+from .files import replacing
 from .network import SwinIR
 from .recognise import BUFFER_SUFFIXES, recognise
 
@@ -92,14 +92,8 @@ def write_checkpoint(
         CONFIG_KEY: json.dumps(checkpoint.config.to_dict()),
         **checkpoint.metadata,
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, header)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        save_file(tensors, part, header)
 
 
 def _read_file(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:

@@ -53,13 +53,8 @@ class Restorer:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.model = model
-        if device is None or dtype is None:
-            parameters: Any = model
-            parameter = next(parameters.parameters())
-            device = parameter.device if device is None else device
-            dtype = parameter.dtype if dtype is None else dtype
-        self.device = torch.device(device)
-        self.dtype = dtype
+        self.device = torch.device(_first_parameter(model).device if device is None else device)
+        self.dtype: torch.dtype = _first_parameter(model).dtype if dtype is None else dtype
 
     @torch.no_grad()
     def __call__(
@@ -130,6 +125,10 @@ class Restorer:
             y = self.model(x.expand(1, self.model.in_channels, -1, -1))[0]
         y = y.float().clamp_(0, 1).movedim(0, -1).cpu()
         return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
+
+
+def _first_parameter(model: Any) -> Tensor:
+    return next(model.parameters())
 
 
 def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:

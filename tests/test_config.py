@@ -68,7 +68,7 @@ def test_a_jpeg_model_with_another_window_says_so_itself() -> None:
 
 
 def test_it_is_frozen_and_lists_become_tuples() -> None:
-    config = SwinIRConfig(**VALUES | {"depths": [2, 2]})
+    config = SwinIRConfig(**{**VALUES, "depths": [2, 2]})
     assert config.depths == (2, 2)
     with pytest.raises(FrozenInstanceError):
         config.scale = 3  # pyright: ignore
