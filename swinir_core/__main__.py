@@ -1,0 +1,7 @@
+"""``python -m swinir_core`` is ``swinir``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

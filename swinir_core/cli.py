@@ -1,0 +1,157 @@
+"""The ``swinir`` command: restore image files, look into models, convert them.
+
+Exit status: 0 when all is well, 1 when a file failed, 2 for wrong usage, 130 after Ctrl-C. torch
+is imported by the commands that need it, so that help and mistyped options answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli_restore import (
+    PRECISIONS,
+    UsageError,
+    add_restore,
+    dtype_named,
+    sentence,
+    why_not_overwritten,
+)
+from .errors import CheckpointError, ImageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; ``argv`` is without the program's name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that the terminal cannot show must not stop the run.
+            stream.reconfigure(errors="backslashreplace")
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (UsageError, ImageError) as error:
+        return _fail(error, 2)
+    except (CheckpointError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; finished files are kept.", 130)
+
+
+def info(args: argparse.Namespace) -> int:
+    """Print everything a model file says about itself."""
+    from .checkpoint import read_checkpoint
+    from .models import find_model
+
+    path = find_model(args.model)
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.state_dict.values()
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "task": checkpoint.config.task,
+        "scale": checkpoint.config.scale,
+        "channels": checkpoint.config.in_channels,
+        "parameters": sum(weight.numel() for weight in weights),
+        "precision": ", ".join(sorted({_name(weight.dtype) for weight in weights})),
+        "config": checkpoint.config.to_dict(),
+        "metadata": dict(checkpoint.metadata),
+    }
+    if args.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    for name, value in facts.items():
+        if not isinstance(value, dict):
+            print(f"{name:<16} {value:,}" if name == "parameters" else f"{name:<16} {value}")
+        elif value:
+            print(f"{name}:")
+            for inner, setting in value.items():
+                print(f"  {inner:<16} {setting}")
+    return 0
+
+
+def models(args: argparse.Namespace) -> int:
+    """Print a table of the bundled models and what they score."""
+    from .models import DEFAULT_MODEL, bundled_models
+
+    bundled = bundled_models()
+    protocols = list(dict.fromkeys(protocol for model in bundled for protocol in model.scores))
+    rows = [["name", "task", "scale", *protocols, "description"]]
+    for model in bundled:
+        name = f"{model.name} (default)" if model.name == DEFAULT_MODEL else model.name
+        scores = [str(model.scores.get(protocol, "")) for protocol in protocols]
+        rows.append([name, model.task, f"x{model.scale}", *scores, model.description])
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Write any readable checkpoint as .safetensors."""
+    from .checkpoint import read_checkpoint, write_checkpoint
+    from .models import find_model
+
+    source, target = find_model(args.input), args.output
+    if target.suffix != ".safetensors":
+        raise UsageError(f"{target}: the name of the converted model must end in .safetensors.")
+    if target.exists() and not args.overwrite:
+        raise UsageError(why_not_overwritten(source, target))
+    size = source.stat().st_size
+    checkpoint = read_checkpoint(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(target, checkpoint, dtype_named(args.precision))
+    print(f"{source} ({_megabytes(size)}) -> {target} ({_megabytes(target.stat().st_size)})")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="swinir",
+        description="SwinIR image restoration: enlarge, denoise, remove JPEG artefacts.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_restore(commands)
+
+    command = commands.add_parser("info", help="show what a model file holds")
+    command.add_argument(
+        "model", metavar="MODEL", help="model file, or the name of a bundled model"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=info)
+
+    command = commands.add_parser("models", help="list the bundled models")
+    command.set_defaults(run=models)
+
+    command = commands.add_parser("convert", help="convert a model file to .safetensors")
+    command.add_argument("input", metavar="IN", help="model file (.pth, .pt, .ckpt, .safetensors)")
+    command.add_argument("output", metavar="OUT.safetensors", type=Path, help="file to write")
+    command.add_argument(
+        "--precision",
+        choices=("same", *PRECISIONS),
+        default="same",
+        help="precision of the written weights (default: same)",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    command.set_defaults(run=convert)
+    return parser
+
+
+def _fail(error: Exception | str, status: int) -> int:
+    print(f"swinir: error: {sentence(error)}", file=sys.stderr)
+    return status
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,233 @@
+"""``swinir restore``: files in, restored files out, one at a time."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .restorer import Restorer
+    from .tiling import TileSettings
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+_EXAMPLES = """\
+examples:
+  swinir restore photo.jpg -o restored/
+  swinir restore photo.jpg -o photo_x2.png
+  swinir restore holiday/ "scans/*.tif" -o restored/ --model models/my_swinir.pth
+"""
+
+
+class UsageError(ValueError):
+    """An argument cannot be used as it is; the message names it and says what can."""
+
+
+def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "restore",
+        help="restore image files",
+        description="Restore PNG, JPEG, WebP and TIFF files, one at a time.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = command.add_argument
+    add("inputs", metavar="IN", nargs="+", help="image, folder (searched to any depth) or pattern")
+    add(
+        *("-o", "--output"),
+        metavar="OUT",
+        type=Path,
+        required=True,
+        help="folder for the results; or a file name, for one image",
+    )
+    add("--model", help="model file, or the name of a bundled model (default: see swinir models)")
+    add(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|whole|N",
+        help="cut only what does not fit the memory, never, or into squares of N pixels",
+    )
+    add("--overlap", type=int, metavar="N", help="pixels that neighbouring tiles share")
+    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    add("--precision", choices=("auto", *PRECISIONS), default="auto", help="of the arithmetic")
+    add(
+        "--format",
+        choices=("same", "png", "jpg", "webp", "tiff"),
+        default="same",
+        help="of results in a folder (default: that of each image)",
+    )
+    add("--overwrite", action="store_true", help="replace files that exist")
+    command.set_defaults(run=restore)
+
+
+def restore(args: argparse.Namespace) -> int:
+    """Restore every image the arguments name; a file that fails does not stop the others."""
+    from tqdm import tqdm
+
+    from .models import DEFAULT_MODEL, load_model
+    from .restorer import Restorer
+
+    tiles = tile_settings(args)
+    device = find_device(args.device)
+    plan, failures = plan_files(args)
+    if not plan:
+        return 1
+    model = load_model(args.model or DEFAULT_MODEL, device, find_precision(args.precision, device))
+    restorer = Restorer(model)
+    for number, (source, target) in enumerate(plan, start=1):
+        label = f"{number}/{len(plan)} {source.name}"
+        try:
+            tqdm.write(restore_file(restorer, source, target, tiles, args.overwrite, label))
+        except ImageError as error:
+            _report(error)
+            failures += 1
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            _report(f"{source} was not restored: {sentence(error)}")
+            failures += 1
+    if failures:
+        tqdm.write(f"swinir: {failures} failed, see above.", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
+    """(source, target) of the images that can be restored, and how many arguments or images
+    cannot; each of these is reported.
+
+    Raises ImageError where the arguments together make no sense.
+    """
+    from .image_files import find_images, plan_outputs
+
+    found, plan, failures = [], [], 0
+    for name in args.inputs:
+        try:
+            found += find_images([name], args.output)
+        except ImageError as error:
+            _report(error)
+            failures += 1
+    suffix = None if args.format == "same" else f".{args.format}"
+    for source, target in plan_outputs(found, args.output, suffix):
+        if target.exists() and not args.overwrite:
+            _report(why_not_overwritten(source, target))
+            failures += 1
+        else:
+            plan.append((source, target))
+    return plan, failures
+
+
+def restore_file(
+    restorer: Restorer, source: Path, target: Path, tiles: TileSettings, overwrite: bool, label: str
+) -> str:
+    """Restore one file under a progress bar named ``label``; returns the line that says so."""
+    import torch
+    from tqdm import tqdm
+
+    from .image_io import check_writable, read_image, write_image
+
+    started = time.perf_counter()
+    image = read_image(source)
+    height, width, channels = image.pixels.shape
+    scale = restorer.model.scale
+    check_writable(target, height * scale, width * scale, channels)
+    with tqdm(
+        total=height * width, desc=label, unit="px", unit_scale=True, leave=False, disable=None
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        pixels = restorer(torch.from_numpy(image.pixels)[None], tiles, progress)[0].numpy()
+    write_image(target, replace(image, pixels=pixels), overwrite)
+    return (
+        f"{source} ({width} x {height}) -> {target} ({width * scale} x {height * scale}) "
+        f"in {time.perf_counter() - started:.1f} s"
+    )
+
+
+def tile_settings(args: argparse.Namespace) -> TileSettings:
+    """The tiles that ``--tile`` and ``--overlap`` ask for."""
+    from .tiling import TileSettings
+
+    try:
+        if isinstance(args.tile, str):
+            overlap = TileSettings.overlap if args.overlap is None else args.overlap
+            return TileSettings(mode=args.tile, overlap=overlap)
+        widest = min(TileSettings.overlap, args.tile // 2)
+        overlap = widest if args.overlap is None else args.overlap
+        return TileSettings(mode="tiled", tile_size=args.tile, overlap=overlap)
+    except ValueError as error:
+        raise UsageError(f"--tile, --overlap: {error}.") from error
+
+
+def find_device(name: str) -> str:
+    """The device ``--device`` asks for, the best one there is for ``auto``."""
+    import torch
+
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    present = [*cuda, *mps, "cpu"]
+    if name == "auto":
+        return present[0]
+    if name == "cuda" and cuda:
+        return cuda[0]
+    if name not in present:
+        raise UsageError(f"--device {name}: this machine has only {', '.join(present)}.")
+    return name
+
+
+def find_precision(name: str, device: str) -> torch.dtype | None:
+    """The arithmetic ``--precision`` asks for; ``auto`` is half on CUDA."""
+    import torch
+
+    if name != "auto" or not device.startswith("cuda"):
+        return dtype_named("float32" if name == "auto" else name)
+    major, _ = torch.cuda.get_device_capability(device)
+    return torch.bfloat16 if major >= 8 else torch.float16
+
+
+def dtype_named(name: str) -> torch.dtype | None:
+    """The type of that name in torch; None for ``same``."""
+    import torch
+
+    return None if name == "same" else getattr(torch, name)
+
+
+def _tile(text: str) -> str | int:
+    if text in ("auto", "whole"):
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be auto, whole or a number of pixels, not {text!r}")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 or mps, not {text!r}")
+    return text
+
+
+def why_not_overwritten(source: Path, target: Path) -> str:
+    if target.samefile(source):
+        return f"{source} would be replaced by its own result; pass --overwrite if you want that."
+    return f"{target} already exists; pass --overwrite to replace it."
+
+
+def _report(error: Exception | str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"swinir: error: {sentence(error)}", file=sys.stderr)
+
+
+def sentence(error: Exception | str) -> str:
+    """The first line of what went wrong; some exceptions have none and some have fifty."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else f"{type(error).__name__}."

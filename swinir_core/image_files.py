@@ -1,0 +1,124 @@
+"""Which image files a command reads and where each result goes, settled before any work starts."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image
+
+from .errors import ImageError
+from .image_io import FORMATS, IMAGE_SUFFIXES
+
+
+def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple[Path, Path]]:
+    """Every image that files, folders and glob patterns name, with its path inside the output.
+
+    A name that exists is taken literally, whatever characters it has. Folders are searched to any
+    depth and patterns may hold ``**``; both keep their inner folders in the output, and leave out
+    hidden files and, where ``output`` lies inside them, what is in there.
+
+    Raises ImageError for a name that leads to no image.
+    """
+    return [image for name in inputs for image in _find(name, output)]
+
+
+def plan_outputs(
+    found: Sequence[tuple[Path, Path]], output: Path, suffix: str | None = None
+) -> list[tuple[Path, Path]]:
+    """(source, target) of every image; ``suffix`` replaces that of the sources.
+
+    ``output`` is the target itself where there is one image and the name ends like an image's, and
+    a folder otherwise. A source named twice counts once.
+
+    Raises ImageError when two images would have one target, when a target is another image still
+    to be read, or when ``output`` cannot be what it has to be.
+    """
+    unique: dict[Path, tuple[Path, Path]] = {}
+    for path, inside in found:
+        unique.setdefault(path.absolute(), (path, inside))
+    found = list(unique.values())
+
+    if _names_a_file(output):
+        if len(found) > 1:
+            raise ImageError(f"{output} is one file, but there are {len(found)} images to write.")
+        if suffix and FORMATS[suffix] != FORMATS.get(output.suffix.lower()):
+            raise ImageError(f"{output} is not a {FORMATS[suffix]} name; leave the format out.")
+        return [(path, output) for path, _ in found]
+    if output.exists() and not output.is_dir():
+        raise ImageError(f"{output} is not a folder; name a folder for the results.")
+
+    plan = [
+        (path, output / (inside.with_suffix(suffix) if suffix else inside))
+        for path, inside in found
+    ]
+    sources = {path.resolve() for path, _ in plan}
+    written: dict[Path, Path] = {}
+    for source, target in plan:
+        resolved = target.resolve()
+        if resolved in written:
+            raise ImageError(
+                f"{written[resolved]} and {source} would both be written to {target}; restore "
+                "them into separate folders."
+            )
+        if resolved in sources and resolved != source.resolve():
+            raise ImageError(f"{target} is itself to be restored; choose another output folder.")
+        written[resolved] = source
+    return plan
+
+
+def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
+    path = Path(name)
+    if path.is_dir():
+        found = _inside(path, [inner.relative_to(path) for inner in path.rglob("*")], output)
+        if not found:
+            raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
+        return found
+    if path.exists():
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
+        return [(path, Path(path.name))]
+    if not glob.has_magic(name):
+        raise ImageError(f"{path}: no such file or folder.")
+
+    folder, pattern = _split_pattern(path)
+    # Path.glob refuses some patterns that shells accept.
+    matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
+    found = _inside(folder, [Path(match) for match in matches], output)
+    if not found:
+        raise ImageError(f"{name}: no PNG, JPEG, WebP or TIFF file matches this pattern.")
+    return found
+
+
+def _split_pattern(path: Path) -> tuple[Path, str]:
+    """The longest leading folder that exists, and the pattern inside it."""
+    folder = Path(path.anchor)
+    parts = path.relative_to(path.anchor).parts
+    while (folder / parts[0]).is_dir():
+        folder, parts = folder / parts[0], parts[1:]
+    return folder, str(Path(*parts))
+
+
+def _inside(folder: Path, candidates: list[Path], output: Path | None) -> list[tuple[Path, Path]]:
+    """Those candidates, relative to ``folder``, that are images and not results of before."""
+
+    def wanted(inside: Path) -> bool:
+        hidden = any(part.startswith(".") and part != ".." for part in inside.parts)
+        if hidden or inside.suffix.lower() not in IMAGE_SUFFIXES:
+            return False
+        return not (results and (folder / inside).resolve().is_relative_to(results))
+
+    results = output.resolve() if output else None
+    if results and folder.resolve() not in results.parents:
+        results = None
+    images = (inside for inside in sorted(candidates) if wanted(inside))
+    return [(folder / inside, inside) for inside in images if (folder / inside).is_file()]
+
+
+def _names_a_file(output: Path) -> bool:
+    """Whether ``output`` is meant as a file; raises ImageError for an image format not written."""
+    suffix = output.suffix.lower()
+    if output.is_dir():
+        return False
+    if suffix not in IMAGE_SUFFIXES and suffix in PIL.Image.registered_extensions():
+        raise ImageError(f"{output}: the name must end in one of {', '.join(FORMATS)}.")
+    return suffix in IMAGE_SUFFIXES
