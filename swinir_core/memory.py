@@ -1,4 +1,4 @@
-"""How many bytes a run needs, and how many there are."""
+"""How much is worked on at a time, how many bytes that takes, and how many there are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ import torch
 
 from .config import SwinIRConfig
 
+STRIP_MARGIN = 3
+"""Rows of features beyond a strip that the convolutions of the reconstruction see: one for each
+convolution at feature resolution, of which there are two at most, and less than one for all later
+ones together."""
+
+_CPU_TOKENS_A_THREAD = 512
+_GPU_TOKENS = 2**18
+_STRIP_ROWS = 64
+_STRIP_PIXELS = 2**14
+
+
+def tokens_at_once(device: torch.device) -> int:
+    """Feature pixels a Swin layer runs over at a time: so many that its temporaries fit the cache
+    of a CPU, or that a GPU is busy."""
+    if device.type == "cpu":
+        return _CPU_TOKENS_A_THREAD * torch.get_num_threads()
+    return _GPU_TOKENS
+
+
+def strip_rows(width: int) -> int:
+    """Rows of features the reconstruction runs over at a time."""
+    return max(_STRIP_ROWS, _STRIP_PIXELS // width)
+
 
 def estimate_memory(
     config: SwinIRConfig,
@@ -14,19 +37,27 @@ def estimate_memory(
     width: int,
     batch: int = 1,
     dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> int:
     """Peak growth in bytes while the network runs on (batch, C, height, width) in one piece.
 
-    Weights and the input itself are not counted. The peak is either in the attention of a layer
-    or in the last enlargement of the reconstruction module, each a number of values per pixel.
+    Weights and the input itself are not counted. The bound: about five feature maps, and either a
+    fixed number of tokens in a Swin layer or a strip of the reconstruction with the whole result.
     """
-    alignment = config.alignment
-    padded = -(-height // alignment) * -(-width // alignment) * alignment**2
-    feature_pixels = batch * padded // config.start_unshuffle**2
-    stream_bytes = max(4, dtype.itemsize)
-    body = _attention_values(config) * dtype.itemsize + 2 * config.embed_dim * stream_bytes
-    head = _reconstruction_values(config) * dtype.itemsize
-    return feature_pixels * max(body, head)
+    alignment, unshuffle = config.alignment, config.start_unshuffle
+    rows = -(-height // alignment) * alignment // unshuffle
+    columns = -(-width // alignment) * alignment // unshuffle
+    pixels = batch * rows * columns
+    tokens = min(tokens_at_once(torch.device(device)), pixels)
+    layer = _body_bytes(config, pixels, dtype, maps=(3, 0)) + _layer_bytes(config, tokens, dtype)
+    body = _body_bytes(config, pixels, dtype, maps=(2, 3))
+    strip_pixels = batch * columns * min(strip_rows(columns) + 2 * STRIP_MARGIN, rows)
+    head = (
+        _body_bytes(config, pixels, dtype, maps=(0, 1))
+        + _strip_values(config) * strip_pixels * dtype.itemsize
+        + 2 * config.in_channels * config.upscale**2 * pixels * dtype.itemsize
+    )
+    return max(layer, body, head)
 
 
 def free_memory(device: torch.device) -> int:
@@ -39,18 +70,24 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def _attention_values(config: SwinIRConfig) -> int:
-    """Per feature pixel: logits and their softmax; shallow features, windows, q, k and v."""
-    window_area = config.window_size**2
-    return 2 * max(config.num_heads) * window_area + 8 * config.embed_dim
+def _body_bytes(
+    config: SwinIRConfig, pixels: int, dtype: torch.dtype, maps: tuple[int, int]
+) -> int:
+    """So many feature maps of the residual stream, and so many in the type of the arithmetic."""
+    stream, arithmetic = maps
+    size = stream * max(4, dtype.itemsize) + arithmetic * dtype.itemsize
+    return pixels * config.embed_dim * size
 
 
-def _reconstruction_values(config: SwinIRConfig) -> int:
-    """Per feature pixel: the largest feature maps alive together at full output size."""
-    feat, upscale = config.num_feat, config.upscale
+def _layer_bytes(config: SwinIRConfig, tokens: int, dtype: torch.dtype) -> int:
+    """The temporaries of a Swin layer."""
+    return tokens * config.embed_dim * 12 * dtype.itemsize
+
+
+def _strip_values(config: SwinIRConfig) -> int:
+    """Values a feature pixel has in the largest maps of the reconstruction alive together."""
     if config.upsampler == "pixelshuffle":
-        factor = 3 if upscale == 3 else 2
-        return 2 * feat * upscale**2 + feat * (upscale // factor) ** 2 + 2 * config.embed_dim
+        return 2 * config.num_feat * config.upscale**2
     if config.upsampler == "nearest+conv":
-        return 3 * feat * upscale**2 + 2 * config.embed_dim
-    return 3 * config.in_channels * upscale**2 + 2 * config.embed_dim
+        return 3 * config.num_feat * config.upscale**2
+    return config.in_channels * config.upscale**2

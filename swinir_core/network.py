@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from .config import SwinIRConfig
 from .layers import LayerFactory
-from .memory import estimate_memory
-from .window_attention import WindowAttention, WindowPlan
+from .memory import STRIP_MARGIN, estimate_memory, strip_rows
+from .window_attention import WindowAttention
+from .windows import WindowPlan
 
 
 class SwinIR(nn.Module):
@@ -100,9 +101,9 @@ class SwinIR(nn.Module):
 
         x = pad_to_multiple(x, config.alignment)
         x = (x - mean) * config.img_range
-        shallow = self.conv_first(x)
-        deep = self.conv_after_body(self.deep_features(shallow))
-        y = self.reconstruct(shallow + deep)
+        features = self.conv_first(x)
+        features = features + self.conv_after_body(self.deep_features(features))
+        y = self.reconstruct(features)
         if config.upsampler == "none":
             y = x + y
         y = y / config.img_range + mean
@@ -110,26 +111,47 @@ class SwinIR(nn.Module):
 
     def deep_features(self, shallow: Tensor) -> Tensor:
         """(B, embed_dim, h, w) to the same shape; ``h`` and ``w`` are multiples of the window."""
-        plan = WindowPlan.build(self.config.window_size, shallow.device, shallow.dtype)
-        x = self.patch_embed(shallow.movedim(1, -1))
+        keeps_graph = torch.is_grad_enabled() and (
+            shallow.requires_grad or any(p.requires_grad for p in self.parameters())
+        )
+        plan = WindowPlan.build(shallow, self.config.window_size, keeps_graph)
+        x = self.patch_embed(plan.to_windows(shallow))
         if self.config.ape:
-            x = x + self.position_embedding(x)
-        x = residual_stream(x)
+            x = x + plan.to_windows(self.position_embedding(shallow))
         for rstb in self.layers:
-            x = rstb(x, plan)
-        return self.norm(x).to(plan.dtype).movedim(-1, 1)
+            x = rstb(x, plan, batch=len(shallow))
+        return plan.to_features(self.norm(x).to(plan.dtype), batch=len(shallow))
 
-    def position_embedding(self, x: Tensor) -> Tensor:
-        """The absolute embedding for ``x`` (B, h, w, C), resampled where the size differs from
-        that of the training patches (where the reference implementation cannot run)."""
+    def position_embedding(self, features: Tensor) -> Tensor:
+        """The absolute embedding of ``features`` (B, C, h, w), resampled where the size differs
+        from that of the training patches (where the reference implementation cannot run)."""
         side = self.config.img_size
-        grid = self.absolute_pos_embed.to(x.device).unflatten(1, (side, side)).movedim(-1, 1)
-        if x.shape[1:3] != (side, side):
-            grid = F.interpolate(grid, x.shape[1:3], mode="bicubic", align_corners=False)
-        return grid.movedim(1, -1).to(x.dtype)
+        embedding = self.absolute_pos_embed.to(features.device)
+        embedding = embedding.unflatten(1, (side, side)).movedim(-1, 1)
+        size = features.shape[-2:]
+        if size != (side, side):
+            embedding = F.interpolate(embedding, size, mode="bicubic", align_corners=False)
+        return embedding.expand(len(features), -1, -1, -1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """(B, embed_dim, h, w) features to (B, C, upscale * h, upscale * w) pixels."""
+        """(B, embed_dim, h, w) features to (B, C, upscale * h, upscale * w) pixels.
+
+        A few rows at a time, because at full size these features outgrow those of the body.
+        """
+        rows = strip_rows(x.shape[-1])
+        height, upscale = x.shape[-2], self.config.upscale
+        if height <= rows or torch.is_grad_enabled():
+            return self.reconstruct_strip(x)
+        out = x.new_empty(len(x), self.config.in_channels, height * upscale, x.shape[-1] * upscale)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first = max(top - STRIP_MARGIN, 0)
+            strip = self.reconstruct_strip(x[:, :, first : bottom + STRIP_MARGIN])
+            kept = slice((top - first) * upscale, (bottom - first) * upscale)
+            out[:, :, top * upscale : bottom * upscale] = strip[:, :, kept]
+        return out
+
+    def reconstruct_strip(self, x: Tensor) -> Tensor:
         match self.config.upsampler:
             case "pixelshuffle":
                 return self.conv_last(self.upsample(self.conv_before_upsample(x)))
@@ -146,14 +168,18 @@ class SwinIR(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches are single pixels here, so all that is left of the embedding is its norm."""
+    """Patches are single pixels here, so all that is left of the embedding is its norm.
+
+    The residual stream begins here, in at least float32: its spread grows from block to block
+    beyond what half precision holds.
+    """
 
     def __init__(self, dim: int, patch_norm: bool, layers: LayerFactory) -> None:
         super().__init__()
         self.norm = layers.norm(dim) if patch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(residual_stream(x))
+        return self.norm(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
 
 
 class RSTB(nn.Module):
@@ -166,9 +192,11 @@ class RSTB(nn.Module):
         self.residual_group = ResidualGroup(config, depth, num_heads, layers)
         self.conv = residual_conv(config, layers)
 
-    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        y = self.residual_group(x, plan).to(plan.dtype)
-        return x + self.conv(y.movedim(-1, 1)).movedim(1, -1)
+    def forward(self, x: Tensor, plan: WindowPlan, batch: int) -> Tensor:
+        """The residual stream (windows, N, C) of ``batch`` images in and out."""
+        y = self.residual_group(x, plan)
+        y = self.conv(plan.to_features(y.to(plan.dtype), batch))
+        return x + plan.to_windows(y)
 
 
 class ResidualGroup(nn.Module):
@@ -184,6 +212,7 @@ class ResidualGroup(nn.Module):
         )
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        x = x.clone()
         for block in self.blocks:
             x = block(x, plan)
         return x
@@ -197,16 +226,21 @@ class SwinTransformerLayer(nn.Module):
     ) -> None:
         super().__init__()
         dim = config.embed_dim
+        self.shifted = shifted
         self.norm1 = layers.norm(dim)
-        self.attn = WindowAttention(
-            dim, num_heads, config.window_size, shifted, config.qkv_bias, layers
-        )
+        self.attn = WindowAttention(dim, num_heads, config.window_size, config.qkv_bias, layers)
         self.norm2 = layers.norm(dim)
         self.mlp = MLP(dim, config.hidden_dim, layers)
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        x = x + self.attn(self.norm1(x).to(plan.dtype), plan)
-        return x + self.mlp(self.norm2(x).to(plan.dtype))
+        bias = self.attn.position_bias(plan)
+
+        def layer(x: Tensor, mask: Tensor | None) -> Tensor:
+            masked_bias = bias if mask is None else bias + mask
+            x = x + self.attn(self.norm1(x).to(plan.dtype), masked_bias)
+            return x + self.mlp(self.norm2(x).to(plan.dtype))
+
+        return plan.run(layer, x, self.shifted)
 
 
 class MLP(nn.Module):
@@ -242,11 +276,6 @@ def pixel_shuffles(upscale: int, feat: int, layers: LayerFactory) -> nn.Sequenti
     for factor in factors:
         steps += [layers.conv(feat, feat * factor**2), nn.PixelShuffle(factor)]
     return nn.Sequential(*steps)
-
-
-def residual_stream(x: Tensor) -> Tensor:
-    """``x`` in at least float32: its spread grows from block to block beyond half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

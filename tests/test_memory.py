@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peak_memory import PeakMemory
@@ -14,6 +16,7 @@ CASES = [
     ("lightweight_sr_x4", 40, 64, 2, torch.float32),
     ("classical_sr_x3", 32, 32, 1, torch.float32),
     ("classical_sr_x4", 40, 24, 1, torch.float32),
+    ("classical_sr_x4", 300, 64, 1, torch.float32),
     ("classical_sr_x8", 24, 24, 1, torch.float32),
     ("real_sr_x2", 32, 32, 1, torch.float32),
     ("real_sr_x4", 32, 48, 1, torch.float32),
@@ -26,10 +29,27 @@ CASES = [
 def test_estimate_is_within_15_percent(
     preset: str, height: int, width: int, batch: int, dtype: torch.dtype
 ) -> None:
-    config = PRESETS[preset]
+    # Two RSTBs stand for all: each overwrites the memory of the one before.
+    config = replace(
+        PRESETS[preset],
+        depths=PRESETS[preset].depths[:2],
+        num_heads=PRESETS[preset].num_heads[:2],
+    )
     network = SwinIR(config, dtype=dtype).eval()
     x = torch.rand(batch, config.in_channels, height, width, dtype=dtype)
     with torch.inference_mode(), PeakMemory() as memory:
         network(x)
     estimate = estimate_memory(config, height, width, batch, dtype)
     assert estimate == pytest.approx(memory.peak, rel=0.15)
+
+
+@pytest.mark.parametrize("preset", ["lightweight_sr_x2", "classical_sr_x4", "color_jpeg"])
+def test_the_number_of_layers_costs_no_memory(preset: str) -> None:
+    peaks = []
+    for depth in (2, 6):
+        config = replace(PRESETS[preset], depths=(depth,) * 2, num_heads=(6,) * 2)
+        network = SwinIR(config).eval()
+        with torch.inference_mode(), PeakMemory() as memory:
+            network(torch.rand(1, 3, 56, 56))
+        peaks.append(memory.peak)
+    assert peaks[0] == peaks[1]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from reference import our_network, reference_network
 
-from swinir_core import PRESETS, SwinIR, SwinIRConfig
+from swinir_core import PRESETS, SwinIR, SwinIRConfig, memory
 from swinir_core.network import pad_to_multiple
 
 TINY = SwinIRConfig(
@@ -156,6 +156,52 @@ def test_batch_items_do_not_see_each_other() -> None:
         together = network(x)
         alone = torch.cat([network(image[None]) for image in x])
     assert torch.allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("upsampler", "scale"),
+    [
+        *[("pixelshuffle", 2), ("pixelshuffle", 3), ("pixelshuffle", 8)],
+        *[("pixelshuffledirect", 3), ("nearest+conv", 2), ("nearest+conv", 8), ("none", 1)],
+    ],
+)
+@pytest.mark.parametrize("window_size", [7, 8])
+@torch.no_grad()
+def test_a_piece_at_a_time_equals_all_at_once(
+    upsampler: str, scale: int, window_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(
+        TINY, upsampler=upsampler, scale=scale, window_size=window_size, img_size=64, task=""
+    )
+    network = our_network(config, reference_network(replace(config, img_size=2 * window_size)))
+    x = torch.rand(2, 3, 40, 25)
+    monkeypatch.setattr(memory, "_CPU_TOKENS_A_THREAD", 10**9)
+    at_once = network(x)
+    monkeypatch.setattr(memory, "_CPU_TOKENS_A_THREAD", 150)
+    monkeypatch.setattr(memory, "_STRIP_ROWS", 5)
+    monkeypatch.setattr(memory, "_STRIP_PIXELS", 1)
+    assert (network(x) - at_once).abs().max() <= 1e-5
+
+
+def test_with_and_without_a_graph_the_result_is_the_same() -> None:
+    network = our_network(TINY, reference_network(TINY))
+    x = torch.rand(2, 3, 40, 25)
+    with torch.no_grad():
+        expected = network(x)
+    assert torch.allclose(network(x), expected, atol=1e-6)
+    network.requires_grad_(False)
+    assert torch.allclose(network(x.requires_grad_()), expected, atol=1e-6)
+
+
+def test_gradients_equal_the_reference() -> None:
+    reference = reference_network(TINY)
+    network = our_network(TINY, reference)
+    x = torch.rand(2, 3, 16, 24)
+    for each in (reference, network):
+        each(x).square().mean().backward()
+    expected = dict(reference.named_parameters())
+    for name, parameter in network.named_parameters():
+        assert torch.allclose(parameter.grad, expected[name].grad, atol=1e-5), name
 
 
 def test_layers_come_from_the_operations_namespace() -> None:
