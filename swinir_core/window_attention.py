@@ -39,10 +39,12 @@ class WindowAttention(nn.Module):
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """softmax(q kᵀ / sqrt(d) + bias) v, for (windows, heads, N, d) and (heads, N, N)."""
     head_dim = q.shape[-1]
+    bias = bias.to(q.dtype)
+    if bias.requires_grad:  # Fused attention knows no gradient of the bias.
+        logits = (q * head_dim**-0.5) @ k.transpose(-2, -1) + bias
+        return logits.softmax(dim=-1).to(v.dtype) @ v
     padding = -head_dim % _HEAD_DIM_MULTIPLE
     if padding:
         q, k, v = (F.pad(t, (0, padding)) for t in (q, k, v))
-    out = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=bias.to(q.dtype)[None], scale=head_dim**-0.5
-    )
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=head_dim**-0.5)
     return out[..., :head_dim]
