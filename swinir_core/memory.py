@@ -13,7 +13,7 @@ convolution at feature resolution, of which there are two at most, and less than
 ones together."""
 
 _CPU_TOKENS_A_THREAD = 512
-_GPU_TOKENS = 2**18
+_GPU_TOKENS = 2**16
 _STRIP_ROWS = 64
 _STRIP_PIXELS = 2**14
 

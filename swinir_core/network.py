@@ -212,7 +212,7 @@ class ResidualGroup(nn.Module):
         )
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        x = x.clone()
+        x = x.clone(memory_format=torch.contiguous_format)  # Layers overwrite it.
         for block in self.blocks:
             x = block(x, plan)
         return x

@@ -112,7 +112,7 @@ class WindowPlan:
         return x
 
     def _run_shifted(self, layer: Callable[[Tensor, Tensor | None], Tensor], x: Tensor) -> Tensor:
-        tokens = x.flatten(0, 1)
+        tokens = x.view(-1, x.shape[-1])
         if self.keeps_graph:
             parts = [layer(tokens[group.index], group.mask) for group in self.shifted]
             order = torch.cat([group.index.flatten() for group in self.shifted])
