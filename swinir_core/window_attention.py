@@ -27,8 +27,8 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(windows, N, C) normalised tokens and (heads, N, N) to (windows, N, C)."""
-        qkv = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
-        return self.proj(rearrange(attention(*qkv, bias), "b h n d -> b n (h d)"))
+        qkv = rearrange(self.qkv(x), "b n (qkv h d) -> b n qkv h d", qkv=3, h=self.num_heads)
+        return self.proj(rearrange(attention(qkv, bias), "b h n d -> b n (h d)"))
 
     def position_bias(self, plan: WindowPlan) -> Tensor:
         """(heads, N, N) from the bias table, where the plan is."""
@@ -36,15 +36,20 @@ class WindowAttention(nn.Module):
         return rearrange(table[plan.bias_index], "(q k) h -> h q k", q=plan.size**2)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q kᵀ / sqrt(d) + bias) v, for (windows, heads, N, d) and (heads, N, N)."""
-    head_dim = q.shape[-1]
-    bias = bias.to(q.dtype)
+def attention(qkv: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q kᵀ / sqrt(d) + bias) v, (windows, heads, N, d).
+
+    ``qkv`` is (windows, N, 3, heads, d) and ``bias`` (heads, N, N).
+    """
+    head_dim = qkv.shape[-1]
+    bias = bias.to(qkv.dtype)
     if bias.requires_grad:  # Fused attention knows no gradient of the bias.
+        q, k, v = rearrange(qkv, "b n qkv h d -> qkv b h n d")
         logits = (q * head_dim**-0.5) @ k.transpose(-2, -1) + bias
         return logits.softmax(dim=-1).to(v.dtype) @ v
     padding = -head_dim % _HEAD_DIM_MULTIPLE
     if padding:
-        q, k, v = (F.pad(t, (0, padding)) for t in (q, k, v))
+        qkv = F.pad(qkv, (0, padding))
+    q, k, v = rearrange(qkv, "b n qkv h d -> qkv b h n d")
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=head_dim**-0.5)
     return out[..., :head_dim]
