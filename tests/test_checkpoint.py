@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import official_state_dict, reference_network
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from swinir_core import (
     write_checkpoint,
 )
 from swinir_core.recognise import recognise
+from tests.reference import official_state_dict, reference_network
 
 CONFIG = SwinIRConfig(
     scale=2,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import our_network, reference_network
 
 from swinir_core import PRESETS, SwinIR, SwinIRConfig, memory
 from swinir_core.network import pad_to_multiple
+from tests.reference import our_network, reference_network
 
 TINY = SwinIRConfig(
     scale=2,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import official_state_dict, reference_network
 from torch import nn
 
 from swinir_core import PRESETS, SwinIRConfig, load_model, read_checkpoint
+from tests.reference import official_state_dict, reference_network
 
 S48 = {"img_size": 48}
 

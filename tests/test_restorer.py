@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import our_network, reference_network
 from skimage import data
 
 from swinir_core import (
@@ -20,6 +19,7 @@ from swinir_core import (
     estimate_memory,
 )
 from swinir_core.color import rgb_to_gray
+from tests.reference import our_network, reference_network
 
 COLOR = SwinIRConfig(
     scale=2,
