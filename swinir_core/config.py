@@ -6,6 +6,7 @@ term is given where it differs (arXiv 2108.10257, section 4.1).
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -74,7 +75,8 @@ class SwinIRConfig:
     """Whether an absolute position embedding is added before the first RSTB."""
 
     img_size: int = 64
-    """Side of a training patch in feature pixels. Only the position embedding depends on it."""
+    """Side of a training patch in feature pixels, and of the absolute position embedding. A network
+    trained on patches of a single window never shifts its windows."""
 
     start_unshuffle: int = 1
     """The input is pixel-unshuffled by this factor first, so the body runs at lower resolution."""
@@ -90,10 +92,12 @@ class SwinIRConfig:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "depths", tuple(self.depths))
-        set_field(self, "num_heads", tuple(self.num_heads))
-        default_mean = DIV2K_MEAN if self.in_channels == 3 else (0.0,) * self.in_channels
-        set_field(self, "mean", default_mean if self.mean is None else tuple(self.mean))
+        default_mean = DIV2K_MEAN if self.in_channels == 3 else (0.0,)
+        set_field(self, "mean", default_mean if self.mean is None else self.mean)
+        for name in ("depths", "num_heads", "mean"):
+            if not isinstance(getattr(self, name), (tuple, list)):
+                raise ValueError(f"{name} must be a list, got {getattr(self, name)!r}")
+            set_field(self, name, tuple(getattr(self, name)))
         _check_types(self)
         _check_values(self)
         set_field(self, "task", self.task or _infer_task(self))
@@ -163,6 +167,8 @@ def _check_values(config: SwinIRConfig) -> None:
         raise ValueError(f"in_channels must be 1 or 3, got {c.in_channels}")
     if len(c.mean) != c.in_channels:
         raise ValueError(f"mean has {len(c.mean)} values for {c.in_channels} channels")
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in c.mean):
+        raise ValueError(f"mean must be numbers, got {c.mean}")
     if not c.depths or len(c.depths) != len(c.num_heads):
         raise ValueError(
             f"depths {c.depths} and num_heads {c.num_heads} must be equally long, one value an RSTB"
@@ -172,6 +178,8 @@ def _check_values(config: SwinIRConfig) -> None:
             raise ValueError(f"embed_dim {c.embed_dim} is not divisible by num_heads {heads}")
     if c.hidden_dim < 1:
         raise ValueError(f"mlp_ratio {c.mlp_ratio} leaves no hidden channel of {c.embed_dim}")
+    if c.img_size < c.window_size:
+        raise ValueError(f"img_size {c.img_size} is smaller than window_size {c.window_size}")
     if c.resi_connection not in RESI_CONNECTIONS:
         raise ValueError(
             f"resi_connection must be one of {RESI_CONNECTIONS}, got {c.resi_connection!r}"

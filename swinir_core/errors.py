@@ -12,5 +12,9 @@ class ImageError(ValueError):
     """An image file cannot be read or written, or an image has a shape that cannot be restored."""
 
 
+class PrecisionError(RuntimeError):
+    """The weights are too large for the precision they were run in: the result is not finite."""
+
+
 class Cancelled(Exception):  # noqa: N818 - named for what happened, nothing is wrong
     """The caller's ``cancelled`` callback asked a running restoration to stop."""

@@ -70,6 +70,19 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether ``error`` says that memory ran out: of CUDA, MPS, or of the CPU's allocator."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error)
+        for words in (
+            *("out of memory", "can't allocate memory", "not enough memory"),
+            *("CUBLAS_STATUS_ALLOC_FAILED", "could not create a memory"),
+        )
+    )
+
+
 def _body_bytes(
     config: SwinIRConfig, pixels: int, dtype: torch.dtype, maps: tuple[int, int]
 ) -> int:

@@ -61,14 +61,13 @@ def build_model(
 
 def find_model(path_or_bundled_name: str | os.PathLike[str]) -> Path:
     """The file of a bundled model, or the path itself. Raises ``CheckpointError``."""
+    bundled = WEIGHTS / f"{path_or_bundled_name}.safetensors"
+    if bundled.parent == WEIGHTS and bundled.is_file():
+        return bundled
     path = Path(path_or_bundled_name)
-    bundled = {info.name: info.path for info in bundled_models()}
-    if str(path_or_bundled_name) in bundled:
-        return bundled[str(path_or_bundled_name)]
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: neither a file nor a bundled model; bundled are {', '.join(bundled)}."
-        )
+    if not path.exists():
+        names = ", ".join(info.name for info in bundled_models())
+        raise CheckpointError(f"{path}: neither a file nor a bundled model; bundled are {names}.")
     return path
 
 
@@ -81,6 +80,6 @@ def _model_info(path: Path) -> ModelInfo:
         config.task,
         config.scale,
         path,
-        metadata["description"],
-        json.loads(metadata["scores"]),
+        metadata.get("description", ""),
+        json.loads(metadata.get("scores", "{}")),
     )

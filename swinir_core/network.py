@@ -24,7 +24,8 @@ class SwinIR(nn.Module):
     """The whole network: (B, C, H, W) in 0..1 to (B, C, scale * H, scale * W), not clamped.
 
     Any size from 1x1 is padded to whole windows by reflection and cropped back. The input's type
-    is the type of the arithmetic; in half precision the residual stream stays in float32.
+    is the type of the arithmetic. A network in half precision is made so, by ``dtype``: its norms
+    stay in float32, as the residual stream does, so ``network.half()`` does not give one.
 
     ``operations`` supplies ``Linear``, ``Conv2d`` and ``LayerNorm``. The constructor draws no
     random numbers of its own; ``training.init_weights`` gives the paper's initialisation.
@@ -90,9 +91,11 @@ class SwinIR(nn.Module):
         """Input pixels per window side."""
         return self.config.alignment
 
-    def estimate_memory(self, height: int, width: int, dtype: torch.dtype) -> int:
+    def estimate_memory(
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device
+    ) -> int:
         """Peak growth in bytes while one image of this size is run in one piece."""
-        return estimate_memory(self.config, height, width, dtype=dtype)
+        return estimate_memory(self.config, height, width, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -102,19 +105,22 @@ class SwinIR(nn.Module):
         x = pad_to_multiple(x, config.alignment)
         x = (x - mean) * config.img_range
         features = self.conv_first(x)
-        features = features + self.conv_after_body(self.deep_features(features))
-        y = self.reconstruct(features)
+        plan = WindowPlan.build(features, config.window_size, self.keeps_graph(x))
+        features = features + self.conv_after_body(self.deep_features(features, plan))
+        y = self.reconstruct_strip(features) if plan.keeps_graph else self.reconstruct(features)
         if config.upsampler == "none":
             y = x + y
         y = y / config.img_range + mean
         return y[..., : height * config.scale, : width * config.scale]
 
-    def deep_features(self, shallow: Tensor) -> Tensor:
-        """(B, embed_dim, h, w) to the same shape; ``h`` and ``w`` are multiples of the window."""
-        keeps_graph = torch.is_grad_enabled() and (
-            shallow.requires_grad or any(p.requires_grad for p in self.parameters())
+    def keeps_graph(self, x: Tensor) -> bool:
+        """Whether gradients are wanted of a run on ``x``, so that nothing may be overwritten."""
+        return torch.is_grad_enabled() and (
+            x.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
         )
-        plan = WindowPlan.build(shallow, self.config.window_size, keeps_graph)
+
+    def deep_features(self, shallow: Tensor, plan: WindowPlan) -> Tensor:
+        """(B, embed_dim, h, w) to the same shape; ``h`` and ``w`` are multiples of the window."""
         x = self.patch_embed(plan.to_windows(shallow))
         if self.config.ape:
             x = x + plan.to_windows(self.position_embedding(shallow))
@@ -140,7 +146,7 @@ class SwinIR(nn.Module):
         """
         rows = strip_rows(x.shape[-1])
         height, upscale = x.shape[-2], self.config.upscale
-        if height <= rows or torch.is_grad_enabled():
+        if height <= rows:
             return self.reconstruct_strip(x)
         out = x.new_empty(len(x), self.config.in_channels, height * upscale, x.shape[-1] * upscale)
         for top in range(0, height, rows):
@@ -152,6 +158,7 @@ class SwinIR(nn.Module):
         return out
 
     def reconstruct_strip(self, x: Tensor) -> Tensor:
+        """The same at once."""
         match self.config.upsampler:
             case "pixelshuffle":
                 return self.conv_last(self.upsample(self.conv_before_upsample(x)))
@@ -206,8 +213,9 @@ class ResidualGroup(nn.Module):
         self, config: SwinIRConfig, depth: int, num_heads: int, layers: LayerFactory
     ) -> None:
         super().__init__()
+        shifts = config.img_size > config.window_size
         self.blocks = nn.ModuleList(
-            SwinTransformerLayer(config, num_heads, shifted=i % 2 == 1, layers=layers)
+            SwinTransformerLayer(config, num_heads, shifts and i % 2 == 1, layers)
             for i in range(depth)
         )
 

@@ -38,28 +38,32 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
     ``img_range`` and the mean cannot be seen in weights: window 7 means range 255, as in the
     official JPEG models. Raises ``ValueError`` saying what is missing or wrong.
     """
-    _require_swinir(state_dict)
+    _refuse_other_networks(state_dict)
 
-    unshuffled = "conv_first.1.weight" in state_dict
-    embed_dim, first_channels = state_dict[f"conv_first.{'1.' * unshuffled}weight"].shape[:2]
-    in_channels, start_unshuffle = _channels(first_channels, unshuffled)
+    first = "conv_first.1.weight" if "conv_first.1.weight" in state_dict else "conv_first.weight"
+    embed_dim, first_channels, _, _ = _shape(state_dict, first, 4)
+    in_channels, start_unshuffle = _channels(first_channels, first == "conv_first.1.weight")
 
-    table = state_dict[f"{_FIRST_LAYER}attn.relative_position_bias_table"]
-    window_size = (math.isqrt(table.shape[0]) + 1) // 2
+    bias_rows, _ = _shape(state_dict, f"{_FIRST_LAYER}attn.relative_position_bias_table", 2)
+    window_size = (math.isqrt(bias_rows) + 1) // 2
 
     depths = [
         _count(state_dict, f"layers.{i}.residual_group.blocks.")
         for i in range(_count(state_dict, "layers."))
     ]
-    num_heads = [
-        state_dict[f"layers.{i}.residual_group.blocks.0.attn.relative_position_bias_table"].shape[1]
-        for i in range(len(depths))
-    ]
+    bias_table = "layers.{}.residual_group.blocks.0.attn.relative_position_bias_table"
+    num_heads = [_shape(state_dict, bias_table.format(i), 2)[1] for i in range(len(depths))]
+
+    hidden_dim, _ = _shape(state_dict, f"{_FIRST_LAYER}mlp.fc1.weight", 2)
 
     upsampler = _upsampler(state_dict)
     upscale = _upscale(state_dict, upsampler, in_channels)
     if upscale % start_unshuffle:
         raise ValueError(f"it enlarges by {upscale} after shrinking by {start_unshuffle}")
+
+    num_feat = 64
+    if "conv_before_upsample.0.weight" in state_dict:
+        num_feat = _shape(state_dict, "conv_before_upsample.0.weight", 4)[0]
 
     return SwinIRConfig(
         scale=upscale // start_unshuffle,
@@ -68,7 +72,7 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
         depths=tuple(depths),
         num_heads=tuple(num_heads),
         window_size=window_size,
-        mlp_ratio=state_dict[f"{_FIRST_LAYER}mlp.fc1.weight"].shape[0] / embed_dim,
+        mlp_ratio=hidden_dim / embed_dim,
         upsampler=upsampler,
         resi_connection="1conv" if "conv_after_body.weight" in state_dict else "3conv",
         img_range=255.0 if window_size == 7 else 1.0,
@@ -77,29 +81,25 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
         ape="absolute_pos_embed" in state_dict,
         img_size=_img_size(state_dict, window_size),
         start_unshuffle=start_unshuffle,
-        num_feat=_num_feat(state_dict),
+        num_feat=num_feat,
     )
 
 
-def _require_swinir(state_dict: Mapping[str, Tensor]) -> None:
-    signature = {
-        "conv_first.1.weight" if "conv_first.1.weight" in state_dict else "conv_first.weight": 4,
-        f"{_FIRST_LAYER}norm1.weight": 1,
-        f"{_FIRST_LAYER}attn.relative_position_bias_table": 2,
-        f"{_FIRST_LAYER}attn.qkv.weight": 2,
-        f"{_FIRST_LAYER}mlp.fc1.weight": 2,
-        "norm.weight": 1,
-    }
+def _refuse_other_networks(state_dict: Mapping[str, Tensor]) -> None:
     for marker, name in _OTHER_NETWORKS:
         foreign = next((key for key in state_dict if f".{marker}" in f".{key}"), None)
         if foreign is not None:
             raise ValueError(f"it looks like {name}, not a SwinIR (it has {foreign!r})")
-    for key, dimensions in signature.items():
-        if key not in state_dict:
-            raise ValueError(f"it is not a SwinIR: {key!r} is missing")
-        if state_dict[key].ndim != dimensions:
-            shape = tuple(state_dict[key].shape)
-            raise ValueError(f"{key!r} has shape {shape}, {dimensions} dimensions expected")
+
+
+def _shape(state_dict: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a weight that must be there with so many dimensions, none of them empty."""
+    if key not in state_dict:
+        raise ValueError(f"it is not a SwinIR: {key!r} is missing")
+    shape = tuple(state_dict[key].shape)
+    if len(shape) != dimensions or 0 in shape:
+        raise ValueError(f"{key!r} has shape {shape}, {dimensions} dimensions expected")
+    return shape
 
 
 def _channels(first_channels: int, unshuffled: bool) -> tuple[int, int]:
@@ -141,22 +141,18 @@ def _upscale(state_dict: Mapping[str, Tensor], upsampler: str, in_channels: int)
     if upsampler == "none":
         return 1
     if upsampler == "pixelshuffledirect":
-        return math.isqrt(state_dict["upsample.0.weight"].shape[0] // in_channels)
+        return math.isqrt(_shape(state_dict, "upsample.0.weight", 4)[0] // in_channels)
     upscale = 1
-    for key, weight in state_dict.items():
+    for key in state_dict:
         if key.startswith("upsample.") and key.endswith(".weight"):
-            upscale *= math.isqrt(weight.shape[0] // weight.shape[1])
+            channels_out, channels_in, _, _ = _shape(state_dict, key, 4)
+            upscale *= math.isqrt(channels_out // channels_in)
     return upscale
 
 
 def _img_size(state_dict: Mapping[str, Tensor], window_size: int) -> int:
     """Training patch size: from the embedding, else from a saved mask, else the usual 64."""
     if "absolute_pos_embed" in state_dict:
-        return math.isqrt(state_dict["absolute_pos_embed"].shape[1])
-    mask = state_dict.get("layers.0.residual_group.blocks.1.attn_mask")
-    return 64 if mask is None else math.isqrt(mask.shape[0]) * window_size
-
-
-def _num_feat(state_dict: Mapping[str, Tensor]) -> int:
-    weight = state_dict.get("conv_before_upsample.0.weight")
-    return 64 if weight is None else weight.shape[0]
+        return math.isqrt(_shape(state_dict, "absolute_pos_embed", 3)[1])
+    mask = "layers.0.residual_group.blocks.1.attn_mask"
+    return math.isqrt(_shape(state_dict, mask, 3)[0]) * window_size if mask in state_dict else 64

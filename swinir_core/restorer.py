@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -10,9 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .color import rgb_to_gray
-from .errors import Cancelled, ImageError
-from .memory import free_memory
-from .tiling import TilePlan, TileSettings, plan_tiles, plan_whole
+from .errors import Cancelled, ImageError, PrecisionError
+from .memory import free_memory, is_out_of_memory
+from .tiling import (
+    TilePlan,
+    TileSettings,
+    can_be_cut,
+    plan_fitting,
+    plan_tiles,
+    plan_whole,
+)
 
 Progress = Callable[[int, int], None]
 """Called with (pixels done, pixels in all) after every tile; input pixels, overlaps included."""
@@ -30,7 +39,9 @@ class ImageModel(Protocol):
     @property
     def alignment(self) -> int: ...
 
-    def estimate_memory(self, height: int, width: int, dtype: torch.dtype) -> int:
+    def estimate_memory(
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device
+    ) -> int:
         """Peak growth in bytes while one image of this size is run in one piece."""
         ...
 
@@ -71,30 +82,28 @@ class Restorer:
         kept; a gray model restores the channels of a colour image one by one. Alpha is enlarged
         bicubically, not restored.
 
-        ``cancelled`` is asked before every tile; when it says yes, ``Cancelled`` is raised. Raises
-        ``ImageError`` for images of another shape.
+        ``cancelled`` is asked before every tile; when it says yes, ``Cancelled`` is raised. A tile
+        that does not fit the memory is cut smaller, and so are all that follow; what is finished is
+        kept. Raises ``ImageError`` for images of another shape, ``MemoryError`` when not even the
+        smallest tile fits, ``PrecisionError`` when float16 does not hold the numbers.
         """
         _check_images(images)
+        tiles = tiles or TileSettings()
         batch, height, width, channels = images.shape
         scale = self.model.scale
-        plan = self.plan(height, width, tiles or TileSettings())
+        plan = self.plan(height, width, tiles)
         out = torch.zeros(batch, height * scale, width * scale, channels)
         color_channels = channels - (channels in (2, 4))
+        limit = _Limit(tiles.overlap)
         total = plan.pixels * batch
         done = 0
         for image, result in zip(images, out, strict=True):
-            for rows, columns in plan.tiles():
+            for tile in plan.tiles():
                 if cancelled is not None and cancelled():
                     raise Cancelled(f"stopped after {done} of {total} pixels")
-                tile = image[rows.start : rows.stop, columns.start : columns.stop, :color_channels]
-                restored = self._restore_tile(tile)
-                target = result[
-                    rows.start * scale : rows.stop * scale,
-                    columns.start * scale : columns.stop * scale,
-                    :color_channels,
-                ]
-                target += restored * (rows.weights[:, None, None] * columns.weights[:, None])
-                done += tile.shape[0] * tile.shape[1]
+                pixels = tile.of(image)[..., :color_channels]
+                tile.add(self._restore(pixels, limit), result[..., :color_channels], scale)
+                done += pixels.shape[0] * pixels.shape[1]
                 if progress is not None:
                     progress(done, total)
             if color_channels < channels:
@@ -103,19 +112,51 @@ class Restorer:
 
     def plan(self, height: int, width: int, tiles: TileSettings) -> TilePlan:
         """The tiles one image of this size is cut into."""
-        if tiles.mode == "whole" or (tiles.mode == "auto" and self._fits(height, width, tiles)):
-            return plan_whole(height, width, self.model.scale)
-        return plan_tiles(height, width, self.model.scale, self.model.alignment, tiles)
+        scale, alignment = self.model.scale, self.model.alignment
+        if tiles.mode == "whole":
+            return plan_whole(height, width, scale)
+        if tiles.mode == "tiled":
+            return plan_tiles(height, width, scale, alignment, tiles)
+        budget = tiles.memory_budget or free_memory(self.device)
+        return plan_fitting(
+            *(height, width, scale, alignment, tiles.overlap),
+            fits=lambda *tile: self.estimate_memory(*tile) <= budget,
+        )
 
-    def _fits(self, height: int, width: int, tiles: TileSettings) -> bool:
-        budget = tiles.memory_budget
-        if budget is None:
-            budget = free_memory(self.device)
-        return self.model.estimate_memory(height, width, self.dtype) <= budget
+    def estimate_memory(self, height: int, width: int) -> int:
+        """Bytes the model needs on its device for one tile or image of this size."""
+        return self.model.estimate_memory(height, width, self.dtype, self.device)
 
-    def _restore_tile(self, tile: Tensor) -> Tensor:
-        """(h, w, 1 or 3) to (sh, sw, 1 or 3) float32 in 0..1 on the CPU."""
-        x = tile.movedim(-1, 0).to(self.device, self.dtype)
+    def _restore(self, pixels: Tensor, limit: _Limit) -> Tensor:
+        """(h, w, 1 or 3) to (sh, sw, 1 or 3), in smaller tiles where memory runs out."""
+        height, width, channels = pixels.shape
+        scale, alignment = self.model.scale, self.model.alignment
+        smallest = not can_be_cut(height, width, alignment, limit.overlap)
+        if smallest or height * width <= limit.pixels:
+            try:
+                return self._run(pixels)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Beyond the except block, whose traceback keeps the tensors of the failed run alive.
+            limit.lower(height, width)
+        if smallest:
+            raise MemoryError(
+                f"out of memory even for {width}x{height} pixels, tried after {limit.tried}; "
+                f"close other programs, or use a smaller model or lower precision"
+            )
+        plan = plan_fitting(
+            *(height, width, scale, alignment, limit.overlap),
+            fits=lambda *tile: math.prod(tile) <= limit.pixels,
+        )
+        out = torch.zeros(height * scale, width * scale, channels)
+        for tile in plan.tiles():
+            tile.add(self._restore(tile.of(pixels), limit), out, scale)
+        return out
+
+    def _run(self, pixels: Tensor) -> Tensor:
+        """(h, w, 1 or 3) to (sh, sw, 1 or 3) float32 in 0..1 on the CPU, in one piece."""
+        x = pixels.movedim(-1, 0).to(self.device, self.dtype)
         channels = x.shape[0]
         if channels == self.model.in_channels:
             y = self.model(x[None])[0]
@@ -123,8 +164,23 @@ class Restorer:
             y = self.model(x[:, None])[:, 0]
         else:
             y = self.model(x.expand(1, self.model.in_channels, -1, -1))[0]
+        if self.dtype == torch.float16 and not y.isfinite().all():
+            raise PrecisionError("these weights overflow float16; use bfloat16 or float32")
         y = y.float().clamp_(0, 1).movedim(0, -1).cpu()
         return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
+
+
+@dataclass
+class _Limit:
+    """The largest tile to try, learned by running out of memory; lasts for one call."""
+
+    overlap: int
+    pixels: float = math.inf
+    tried: str = ""
+
+    def lower(self, height: int, width: int) -> None:
+        self.tried += f"{', ' if self.tried else ''}{width}x{height}"
+        self.pixels = height * width // 2
 
 
 def _first_parameter(model: Any) -> Tensor:

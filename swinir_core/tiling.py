@@ -8,7 +8,8 @@ discarded, and the middle half is blended linearly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,8 @@ class TileSettings:
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
 
     tile_size: int = 512
-    """Side of a tile in input pixels, the overlaps included; rounded down to whole windows."""
+    """Side of a tile in input pixels, the overlaps included; rounded down to whole windows. Used in
+    ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
 
     overlap: int = 32
     """Input pixels that neighbouring tiles share at least; rounded up to whole windows."""
@@ -58,6 +60,26 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """Where rows and columns cross."""
+
+    rows: Span
+    columns: Span
+
+    def of(self, image: Tensor) -> Tensor:
+        """The tile's part of ``image`` (H, W, C)."""
+        return image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+
+    def add(self, restored: Tensor, result: Tensor, scale: int) -> None:
+        """Add the tile's ``restored`` pixels (sh, sw, C) to ``result`` (sH, sW, C), weighted."""
+        target = result[
+            self.rows.start * scale : self.rows.stop * scale,
+            self.columns.start * scale : self.columns.stop * scale,
+        ]
+        target += restored * (self.rows.weights[:, None, None] * self.columns.weights[:, None])
+
+
+@dataclass(frozen=True)
 class TilePlan:
     """A grid of tiles over one image."""
 
@@ -74,9 +96,9 @@ class TilePlan:
         height = sum(row.stop - row.start for row in self.rows)
         return height * sum(column.stop - column.start for column in self.columns)
 
-    def tiles(self) -> Iterator[tuple[Span, Span]]:
-        """Every (row, column), in reading order."""
-        return ((row, column) for row in self.rows for column in self.columns)
+    def tiles(self) -> Iterator[Tile]:
+        """Every tile, in reading order."""
+        return (Tile(row, column) for row in self.rows for column in self.columns)
 
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
@@ -88,20 +110,75 @@ def plan_tiles(
     height: int, width: int, scale: int, alignment: int, settings: TileSettings
 ) -> TilePlan:
     """Evenly placed tiles of at most ``settings.tile_size``, on multiples of ``alignment``."""
+    tile = max(settings.tile_size // alignment, 2)
+    overlap = min(_ceil_div(settings.overlap, alignment), tile // 2)
+    sides = []
+    for length in (height, width):
+        units = _ceil_div(length, alignment)
+        count = 1 if units <= tile else _ceil_div(units - overlap, tile - overlap)
+        sides.append(_weighted(_cut(length, alignment, overlap, count), scale))
+    return TilePlan(*sides)
+
+
+def plan_fitting(
+    height: int,
+    width: int,
+    scale: int,
+    alignment: int,
+    overlap: int,
+    fits: Callable[[int, int], bool],
+) -> TilePlan:
+    """The evenly placed tiles for which ``fits(tile_height, tile_width)`` holds and that compute
+    the fewest pixels; the smallest possible ones where nothing fits."""
+    overlap = _ceil_div(overlap, alignment)
+
+    def tile_sides(rows: int, columns: int) -> tuple[int, int]:
+        return (
+            _tile_units(height, alignment, overlap, rows) * alignment,
+            _tile_units(width, alignment, overlap, columns) * alignment,
+        )
+
+    most_rows = _most_tiles(height, alignment, overlap)
+    columns = _most_tiles(width, alignment, overlap)
+    grids = []
+    for rows in range(1, most_rows + 1):
+        # Lower tiles may be wider, so with every row more the columns can only become fewer.
+        while columns > 1 and fits(*tile_sides(rows, columns - 1)):
+            columns -= 1
+        if fits(*tile_sides(rows, columns)):
+            grids.append((rows, columns))
+            if columns == 1:
+                break
+    cost = {grid: math.prod(grid) * math.prod(tile_sides(*grid)) for grid in grids}
+    rows, columns = min(cost, key=cost.__getitem__, default=(most_rows, columns))
     return TilePlan(
-        *(_weighted(_cut(side, alignment, settings), scale) for side in (height, width))
+        _weighted(_cut(height, alignment, overlap, rows), scale),
+        _weighted(_cut(width, alignment, overlap, columns), scale),
     )
 
 
-def _cut(length: int, alignment: int, settings: TileSettings) -> list[tuple[int, int]]:
-    """(start, stop) of the tiles along one side, in pixels."""
-    units = _ceil_div(length, alignment)
-    tile = max(settings.tile_size // alignment, 2)
-    overlap = min(_ceil_div(settings.overlap, alignment), tile // 2)
-    if units <= tile:
+def can_be_cut(height: int, width: int, alignment: int, overlap: int) -> bool:
+    """Whether tiles smaller than this are possible."""
+    units = _ceil_div(overlap, alignment)
+    return max(_most_tiles(side, alignment, units) for side in (height, width)) > 1
+
+
+def _most_tiles(length: int, alignment: int, overlap: int) -> int:
+    """More tiles than this along one side would not be smaller."""
+    return max(_ceil_div(length, alignment) - overlap, 1)
+
+
+def _tile_units(length: int, alignment: int, overlap: int, count: int) -> int:
+    """Side of each of ``count`` even tiles, in units of ``alignment`` like ``overlap``."""
+    return _ceil_div(_ceil_div(length, alignment) + (count - 1) * overlap, count)
+
+
+def _cut(length: int, alignment: int, overlap: int, count: int) -> list[tuple[int, int]]:
+    """(start, stop) in pixels of ``count`` even tiles along one side."""
+    if count == 1:
         return [(0, length)]
-    count = _ceil_div(units - overlap, tile - overlap)
-    tile = _ceil_div(units + (count - 1) * overlap, count)
+    units = _ceil_div(length, alignment)
+    tile = _tile_units(length, alignment, overlap, count)
     starts = [round(i * (units - tile) / (count - 1)) for i in range(count)]
     return [(s * alignment, min((s + tile) * alignment, length)) for s in starts]
 

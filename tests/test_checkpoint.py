@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +113,7 @@ def worse(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value + 1 for key, value in weights.items()}
 
 
-LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
+LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "bare": lambda w: w,
     "params": wrapped("params"),
     "params_ema before params": lambda w: {"params": worse(w), "params_ema": w},
@@ -127,8 +129,17 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
         prefixed("generator.")(worse(w)) | prefixed("generator_ema.")(w)
     ),
     "another network beside it": lambda w: (
-        prefixed("netG.")(w) | {"netD.conv.weight": torch.zeros(3)}
+        prefixed("netG.")(w) | {"netD.conv_first.weight": torch.zeros(3)}
     ),
+    "ema before model": lambda w: {"model": worse(w), "ema": w},
+    "model_ema before model": lambda w: {"model": worse(w), "model_ema": w},
+    "state_dict_ema before state_dict": lambda w: {"state_dict": worse(w), "state_dict_ema": w},
+    "params, net_g": wrapped("params", "net_g"),
+    "averaged model": lambda w: (
+        prefixed("module.")(w)
+        | {"module.n_averaged": torch.tensor(3), "n_averaged": torch.tensor(3)}
+    ),
+    "keys that are not names": lambda w: w | {1: torch.zeros(3)},
 }
 
 
@@ -190,6 +201,41 @@ def test_a_failed_write_leaves_the_old_file(weights: dict[str, Tensor], tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_a_written_file_can_be_read_by_others(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    write_checkpoint(path, Checkpoint(CONFIG, weights))
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_metadata_cannot_replace_the_configuration(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    write_checkpoint(path, Checkpoint(CONFIG, weights, {"swinir_config": "{}", "format": "tf"}))
+    assert read_checkpoint(path).config == CONFIG
+
+
+def test_what_the_precision_cannot_hold_is_not_written(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    large = Checkpoint(CONFIG, weights | {"norm.bias": weights["norm.bias"] + 1e5})
+    with pytest.raises(CheckpointError, match=r"'norm.bias' is not finite in torch.float16"):
+        write_checkpoint(tmp_path / "model.safetensors", large, torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        write_checkpoint(tmp_path / "nowhere" / "model.safetensors", Checkpoint(CONFIG, weights))
+
+
+def test_mean_saved_as_a_buffer(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(weights | {"mean": torch.tensor([0.5, 0.25, 0.0]).view(1, 3, 1, 1)}, path)
+    assert read_checkpoint(path).config.mean == (0.5, 0.25, 0.0)
+
+
 def test_only_safetensors_are_written(weights: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.pth"):
         write_checkpoint(tmp_path / "model.pth", Checkpoint(CONFIG, weights))
@@ -216,6 +262,47 @@ def test_no_code_is_run(weights: dict[str, Tensor], tmp_path: Path) -> None:
     assert not proof.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("Linear", torch.nn.Linear(2, 2)),
+        ("Namespace", {"params": {}, "options": argparse.Namespace(lr=1)}),
+        ("PosixPath|WindowsPath|Path", {"params": {}, "folder": Path("runs")}),
+    ],
+)
+def test_other_objects_are_named_and_refused(name: str, contents: Any, tmp_path: Path) -> None:
+    path = tmp_path / "module.pth"
+    torch.save(contents, path)
+    with pytest.raises(CheckpointError, match=rf"module\.pth: .*({name}).*state_dict") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damaged_files_end_in_one_error(
+    suffix: str, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    if suffix == ".pth":
+        torch.save(weights, path, _use_new_zipfile_serialization=False)
+    else:
+        save_file(weights, path)
+    intact = path.read_bytes()
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(intact)
+        for _ in range(4):
+            damaged[generator.randrange(min(len(damaged), 4000))] = generator.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_checkpoint(path)
+        except CheckpointError:
+            refused += 1
+    assert refused > 100
+
+
 def test_old_torch_does_not_unpickle(
     weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +324,16 @@ BROKEN_FILES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "LFS pointer": (".pth", lambda data: b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
     "noise": (".ckpt", lambda data: bytes(range(256)) * 9, "not a model"),
     "other suffix": (".onnx", lambda data: data, "ends in"),
+    "pickled under the name of safetensors": (
+        ".safetensors",
+        lambda data: b"PK\x03\x04" + data,
+        "rename it to .pth",
+    ),
+    "safetensors under the name of a pickle": (
+        ".pth",
+        lambda data: bytes([64, 0, 0, 0, 0, 0, 0, 0]) + b"{" + data,
+        "rename it to .safe",
+    ),
 }
 
 
@@ -269,8 +366,23 @@ def changed(key: str, change: Callable[[Tensor], Tensor]) -> Callable[[dict[str,
 
 NOT_A_SWINIR: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "list": (lambda w: list(w.values()), "a list, not a state dict"),
-    "nothing": (lambda w: {}, "no weights"),
-    "numbers": (lambda w: {"epoch": 3}, "no weights"),
+    "nothing": (lambda w: {}, "no weights under names we know, only nothing"),
+    "numbers": (lambda w: {"epoch": 3}, "no weights under names we know, only 'epoch'"),
+    "sparse": (changed(f"{LAYER}norm1.bias", lambda t: t.to_sparse()), "no ordinary numbers"),
+    "without values": (changed("norm.bias", lambda t: t.to("meta")), "no ordinary numbers"),
+    "empty": (changed("conv_first.weight", lambda t: t[:0, :0].clone()), "has shape"),
+    "scalar": (
+        changed("upsample.0.weight", lambda t: t.sum()),
+        r"'upsample.0.weight' has shape \(\)",
+    ),
+    "flat table": (
+        changed("layers.1.residual_group.blocks.0.attn.relative_position_bias_table", torch.ravel),
+        "2 dimensions expected",
+    ),
+    "no table": (
+        without("layers.1.residual_group.blocks.0.attn.relative_position_bias_table"),
+        "is missing",
+    ),
     "another network": (
         lambda w: {"conv.weight": torch.zeros(3)},
         "'conv_first.weight' is missing",
@@ -284,7 +396,7 @@ NOT_A_SWINIR: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
         "looks like a HAT",
     ),
     "ESRGAN": (lambda w: {"body.0.rdb1.conv1.weight": torch.zeros(3)}, "looks like an ESRGAN"),
-    "no norm": (without("norm.weight"), "'norm.weight' is missing"),
+    "no norm": (without("norm.weight"), "1 weights are missing, the first is 'norm.weight'"),
     "weights missing": (without("layers.1.conv.bias"), "1 weights.*'layers.1.conv.bias'"),
     "weights too many": (lambda w: w | {"conv_second.weight": torch.zeros(1)}, "'conv_second"),
     "transposed": (

@@ -43,6 +43,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "pixelshuffle x5": ({"upsampler": "pixelshuffle", "scale": 5}, "not 5"),
     "nearest x3": ({"upsampler": "nearest+conv", "scale": 3}, "not 3"),
     "mean": ({"mean": (0.5,)}, "1 values for 3 channels"),
+    "mean as text": ({"mean": (0.5, "a", 0.5)}, "got .*'a'"),
+    "depths as number": ({"depths": 2}, "depths must be a list, got 2"),
+    "channels as text": ({"in_channels": "3"}, "in_channels .* got '3'"),
+    "patch below window": ({"img_size": 7}, "img_size 7 .* window_size 8"),
     "task": ({"task": "color_denoise"}, "'color_denoise' does not fit"),
 }  # fmt: skip
 

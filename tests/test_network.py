@@ -49,6 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "window 5": {"window_size": 5, "img_size": 10},
     "window 2": {"window_size": 2},
     "window 1": {"window_size": 1},
+    "patches of one window": {"img_size": 8},
     "one layer an RSTB": {"depths": (1, 1)},
     "mlp ratio 1.3": {"mlp_ratio": 1.3},
     "no patch norm": {"patch_norm": False},
@@ -114,8 +115,11 @@ def test_absolute_position_embedding_is_resampled_for_other_sizes() -> None:
         parameter.requires_grad_(False)
     x = torch.rand(1, 3, 40, 24)
     embedded = network(x)
-    network.absolute_pos_embed.zero_()
     assert embedded.shape == (1, 3, 80, 48)
+    grid = network.absolute_pos_embed.view(1, 16, 16, 12).movedim(-1, 1)
+    resampled = F.interpolate(grid, (40, 24), mode="bicubic", align_corners=False)
+    assert torch.allclose(network.position_embedding(torch.zeros(1, 12, 40, 24)), resampled)
+    network.absolute_pos_embed.zero_()
     assert not torch.allclose(embedded, network(x))
 
 
@@ -201,7 +205,10 @@ def test_gradients_equal_the_reference() -> None:
         each(x).square().mean().backward()
     expected = dict(reference.named_parameters())
     for name, parameter in network.named_parameters():
-        assert torch.allclose(parameter.grad, expected[name].grad, atol=1e-5), name
+        gradient, wanted = parameter.grad, expected[name].grad
+        assert gradient is not None, name
+        assert wanted is not None, name
+        assert torch.allclose(gradient, wanted, atol=1e-5), name
 
 
 def test_layers_come_from_the_operations_namespace() -> None:

@@ -52,6 +52,7 @@ def official_files() -> dict[str, tuple[SwinIRConfig, str]]:
 
 
 FILES = official_files()
+NAMES = [name for name, _ in sorted(FILES.items(), key=lambda file: repr(file[1][0]))]
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +60,7 @@ def reference(config: SwinIRConfig) -> nn.Module:
     return reference_network(config)
 
 
-@pytest.mark.parametrize("name", sorted(FILES, key=lambda name: repr(FILES[name][0])))
+@pytest.mark.parametrize("name", NAMES)
 def test_official_file(name: str, tmp_path: Path) -> None:
     config, wrapper = FILES[name]
     network = reference(config)

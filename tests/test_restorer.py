@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from swinir_core import (
     estimate_memory,
 )
 from swinir_core.color import rgb_to_gray
+from swinir_core.errors import PrecisionError
+from swinir_core.tiling import Tile
 from tests.reference import our_network, reference_network
 
 COLOR = SwinIRConfig(
@@ -136,9 +139,71 @@ def test_tiles_meet_without_a_seam(color: Restorer) -> None:
 def test_auto_cuts_only_what_does_not_fit(color: Restorer) -> None:
     enough = estimate_memory(COLOR, 100, 100)
     assert color.plan(100, 100, TileSettings(memory_budget=enough)).tile_count == 1
-    tight = TileSettings(tile_size=64, memory_budget=enough - 1)
-    assert color.plan(100, 100, tight).tile_count == 9
+    tight = color.plan(100, 100, TileSettings(memory_budget=enough - 1))
+    assert tight.tile_count == 2
+    assert all(estimate_memory(COLOR, *shape(tile)) < enough for tile in tight.tiles())
     assert color.plan(100, 100, TileSettings()).tile_count == 1
+
+
+def shape(tile: Tile) -> tuple[int, int]:
+    return tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start
+
+
+class Full:
+    """A network on a device that holds no more than so many pixels."""
+
+    scale, in_channels, alignment = 2, 3, 8
+
+    def __init__(self, pixels: int, error: Exception) -> None:
+        self.network = network(COLOR)
+        self.pixels = pixels
+        self.error = error
+        self.sizes: list[int] = []
+
+    def estimate_memory(self, height: int, width: int, dtype: Any, device: Any) -> int:
+        return 0
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        self.sizes.append(x.shape[-2] * x.shape[-1])
+        if self.sizes[-1] > self.pixels:
+            raise self.error
+        return self.network(x)
+
+
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:12])
+def test_out_of_memory_means_smaller_tiles(error: Exception) -> None:
+    images = torch.from_numpy(data.astronaut()[100:228, 150:270]).float()[None] / 255
+    images = torch.cat([images, images.flip(2)])
+    model = Full(5000, error)
+    restorer = Restorer(model, "cpu", torch.float32)
+    result = restorer(images)
+    assert (result - Restorer(model.network)(images)).abs().max() <= 0.25 / 255
+    failed = [size for size in model.sizes if size > model.pixels]
+    # Each size fails once; what worked is remembered for the second image.
+    assert failed == sorted(set(failed), reverse=True)
+    assert len(failed) == 2
+    assert model.sizes.index(failed[-1]) < 3
+
+
+def test_only_the_smallest_tile_gives_up() -> None:
+    model = Full(0, torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(MemoryError, match=r"even for 40x40 pixels, tried after 128x120, "):
+        Restorer(model, "cpu", torch.float32)(torch.rand(1, 120, 128, 3))
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    model = Full(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="mat1"):
+        Restorer(model, "cpu", torch.float32)(torch.rand(1, 120, 128, 3))
+    assert len(model.sizes) == 1
 
 
 def test_progress_counts_every_pixel_once_a_tile(color: Restorer) -> None:
@@ -187,3 +252,13 @@ def test_bfloat16_model_runs_in_its_own_precision() -> None:
     assert restorer.dtype == torch.bfloat16
     image = torch.rand(1, 16, 16, 3)
     assert (restorer(image) - Restorer(network(COLOR))(image)).abs().mean() < 0.01
+
+
+def test_overflow_in_float16_is_said_and_not_shown_as_black() -> None:
+    model = SwinIR(COLOR, dtype=torch.float16)
+    model.load_state_dict(network(COLOR).state_dict())
+    with torch.no_grad():
+        model.conv_first.weight.mul_(1e4)  # pyright: ignore
+        model.conv_after_body.weight.mul_(1e4)  # pyright: ignore
+    with pytest.raises(PrecisionError, match="bfloat16"):
+        Restorer(model)(torch.rand(1, 16, 16, 3))

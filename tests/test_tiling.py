@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swinir_core import TileSettings
-from swinir_core.tiling import plan_tiles, plan_whole
+from swinir_core.tiling import plan_fitting, plan_tiles, plan_whole
 
 
 @st.composite
@@ -59,6 +59,25 @@ def test_no_sliver_where_a_fixed_step_would_leave_one() -> None:
     assert [(span.start, span.stop) for span in plan.rows] == [(0, 288), (256, 540)]
     assert [(span.start, span.stop) for span in plan.columns] == [(0, 360), (328, 688), (656, 1010)]
     assert plan.tile_count == 6
+
+
+def test_fitting_takes_the_largest_tiles_that_fit() -> None:
+    def areas(most: int, overlap: int = 16) -> tuple[int, list[int]]:
+        plan = plan_fitting(400, 600, 1, 8, overlap, fits=lambda h, w: h * w <= most)
+        sizes = [
+            (t.rows.stop - t.rows.start, t.columns.stop - t.columns.start) for t in plan.tiles()
+        ]
+        return plan.tile_count, [height * width for height, width in sizes]
+
+    assert areas(400 * 600) == (1, [400 * 600])
+    count, sizes = areas(400 * 600 - 1)
+    assert count == 2
+    assert max(sizes) < 400 * 320
+    for most in (50_000, 10_000, 2_000):
+        count, sizes = areas(most)
+        assert most / 2 < max(sizes) <= most
+    # Where nothing fits the smallest tiles are a window larger than the overlap.
+    assert max(areas(1)[1]) == (16 + 8) ** 2
 
 
 def test_whole_is_one_tile() -> None:
