@@ -258,7 +258,7 @@ def test_overflow_in_float16_is_said_and_not_shown_as_black() -> None:
     model = SwinIR(COLOR, dtype=torch.float16)
     model.load_state_dict(network(COLOR).state_dict())
     with torch.no_grad():
-        model.conv_first.weight.mul_(1e4)  # pyright: ignore
-        model.conv_after_body.weight.mul_(1e4)  # pyright: ignore
+        model.conv_first.weight.mul_(1e5)  # pyright: ignore
+        model.conv_after_body.weight.mul_(1e5)  # pyright: ignore
     with pytest.raises(PrecisionError, match="bfloat16"):
         Restorer(model)(torch.rand(1, 16, 16, 3))
