@@ -1,0 +1,16 @@
+"""The nodes. Only this package knows ComfyUI, and of it only ``host`` speaks to its internals."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import host
+from .model_loader import SwinIRModelLoader
+from .restore import SwinIRRestore
+from .tile_settings import SwinIRTileSettings
+
+
+class SwinIRExtension(ComfyExtension):
+    """A node is one file and one entry in this list."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        host.register_model_folder()
+        return [SwinIRModelLoader, SwinIRTileSettings, SwinIRRestore]

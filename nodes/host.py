@@ -1,0 +1,148 @@
+"""The host: its folders, its memory management, its progress bar and its interrupt.
+
+Every call to ``comfy`` and ``folder_paths`` is made here. Where versions of the host differ the
+feature is looked up when it is needed, so that one pack serves them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from torch import Tensor, nn
+
+import nodes as host_nodes  # The host's nodes.py: an absolute import never reaches this package.
+
+from ..swinir_core.checkpoint import SUFFIXES
+
+MODEL_FOLDER = "swinir"
+
+
+def schema(**fields: Any) -> io.Schema:
+    """A node's schema; what an older host does not know yet, such as aliases, is left out."""
+    known = inspect.signature(io.Schema).parameters
+    return io.Schema(**{name: value for name, value in fields.items() if name in known})
+
+
+def loader_category() -> str:
+    """Where the host keeps its own upscale model loader; the place has moved over time."""
+    mappings = host_nodes.NODE_CLASS_MAPPINGS  # pyright: ignore[reportAttributeAccessIssue]
+    return mappings["UpscaleModelLoader"].CATEGORY
+
+
+def register_model_folder() -> None:
+    """Make ``models/swinir`` a folder of the host, with its folders of upscale models behind it.
+
+    Folders a user configured come first. The tuple is replaced as a whole, because the host makes
+    one that lists files of every kind when a configuration file named the folder before us.
+    """
+    own = Path(folder_paths.models_dir) / MODEL_FOLDER
+    with contextlib.suppress(OSError):  # A read-only models folder is no reason to fail.
+        own.mkdir(parents=True, exist_ok=True)
+    configured, _ = folder_paths.folder_names_and_paths.get(MODEL_FOLDER, ([], set()))
+    folders = [*configured, str(own), *folder_paths.get_folder_paths("upscale_models")]
+    folder_paths.folder_names_and_paths[MODEL_FOLDER] = (
+        list(dict.fromkeys(folders)),
+        set(SUFFIXES),
+    )
+
+
+def model_files() -> list[str]:
+    """Names of all model files, relative to their folders."""
+    return folder_paths.get_filename_list(MODEL_FOLDER)
+
+
+def model_path(name: str) -> Path:
+    """The file of a name from ``model_files``; a name that leads elsewhere finds nothing.
+
+    Raises ``FileNotFoundError``.
+    """
+    return Path(folder_paths.get_full_path_or_raise(MODEL_FOLDER, name))
+
+
+def operations() -> Any:
+    """Layers that stream their weights where memory is short and compute in the input's type."""
+    return comfy.ops.manual_cast
+
+
+def offload_device() -> torch.device:
+    """Where weights wait while they are not needed."""
+    return comfy.model_management.unet_offload_device()
+
+
+def make_patcher(model: nn.Module) -> Any:
+    """Put ``model`` under the host's memory management."""
+    patcher_class = getattr(
+        comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher
+    )
+    return patcher_class(
+        model,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=offload_device(),
+    )
+
+
+def patcher_of(upscale_model: Any) -> Any:
+    """The patcher of a model the host loaded; where an older host attached none, we do."""
+    if getattr(upscale_model, "patcher", None) is None:
+        upscale_model.patcher = make_patcher(upscale_model.model)
+    return upscale_model.patcher
+
+
+def load(patcher: Any, memory_required: int = 0) -> None:
+    """Bring a model to its device and make room there for ``memory_required`` bytes more."""
+    comfy.model_management.load_models_gpu(
+        [patcher], memory_required=memory_required, force_full_load=True
+    )
+
+
+def move_stragglers(patcher: Any) -> None:
+    """Bring weights to the device that loading left behind.
+
+    Layers the host did not make itself cannot stream their weights, yet it leaves some of them
+    behind when memory is short, and an older host moves them away without telling the patcher.
+    """
+    model, device = patcher.model, patcher.load_device
+    if any(tensor.device != device for tensor in (*model.parameters(), *model.buffers())):
+        model.to(device)
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes ``device`` has in all."""
+    return comfy.model_management.get_total_memory(device)
+
+
+def free_memory(patcher: Any) -> int:
+    """Bytes a run may take on the patcher's device, less the host's reserve for others."""
+    device = patcher.load_device
+    # The newer method also counts what the host would evict on demand.
+    measure = getattr(patcher, "get_free_memory", comfy.model_management.get_free_memory)
+    return max(int(measure(device) - comfy.model_management.extra_reserved_memory()), 1)
+
+
+def to_intermediate(images: Tensor) -> Tensor:
+    """``images`` where and as the host keeps what travels between nodes."""
+    management = comfy.model_management
+    # Older hosts know only float32.
+    dtype = getattr(management, "intermediate_dtype", lambda: torch.float32)()
+    return images.to(management.intermediate_device(), dtype)
+
+
+def progress_bar() -> Any:
+    """The bar of the running node; ``update_absolute`` takes (done, total)."""
+    return comfy.utils.ProgressBar(1)
+
+
+def interrupted() -> bool:
+    """Never true: when the user has cancelled, the host's own exception is raised instead."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return False

@@ -1,0 +1,79 @@
+"""The node that loads a SwinIR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..swinir_core import CheckpointError, bundled_models, read_checkpoint
+from . import host
+from .upscale_model import SwinIRUpscaleModel
+
+BUNDLED = "bundled/"
+
+
+class SwinIRModelLoader(io.ComfyNode):
+    """A bundled model or a file, as an ``UPSCALE_MODEL``."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="SwinIRModelLoader",
+            display_name="Load SwinIR Model",
+            category=host.loader_category(),
+            description=(
+                "Loads a SwinIR for super-resolution, denoising or JPEG artefact removal. Scale, "
+                "task and size are read from the file. Put files into models/swinir or "
+                "models/upscale_models; the bundled models need no file."
+            ),
+            search_aliases=["swinir", "upscale model", "super resolution", "denoise", "jpeg"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=model_names(),
+                    tooltip=(
+                        "The model decides what is done: enlarging by its scale, or removing "
+                        "noise or JPEG artefacts at the same size. Change it for another task; "
+                        "after adding a file, refresh the list with R. Models of other "
+                        "architectures need the host's own Load Upscale Model."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.UpscaleModel.Output(
+                    tooltip=(
+                        "Connect it to SwinIR Restore, or to any other node that takes an "
+                        "upscale model."
+                    ),
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model_name: str) -> io.NodeOutput:
+        try:
+            checkpoint = read_checkpoint(find_file(model_name))
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error} If it is an upscale model of another architecture, load it with "
+                f'"Load Upscale Model" and connect that to SwinIR Restore.'
+            ) from error
+        return io.NodeOutput(SwinIRUpscaleModel(checkpoint))
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str) -> tuple[int, int]:
+        """Changes when the file is replaced, so that the host loads it anew."""
+        stat = find_file(model_name).stat()
+        return stat.st_mtime_ns, stat.st_size
+
+
+def model_names() -> list[str]:
+    """What the user can choose: bundled models first, then files."""
+    return [*(BUNDLED + info.name for info in bundled_models()), *host.model_files()]
+
+
+def find_file(model_name: str) -> Path:
+    """The file behind a choice. Names come from the outside: only known ones lead to a file."""
+    bundled = {BUNDLED + info.name: info.path for info in bundled_models()}
+    return bundled[model_name] if model_name in bundled else host.model_path(model_name)

@@ -1,0 +1,75 @@
+"""The node that says how large images are cut."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..swinir_core import TileSettings
+from ..swinir_core.tiling import MODES
+from . import host
+
+TileSettingsType = io.Custom("SWINIR_TILE_SETTINGS")
+
+
+class SwinIRTileSettings(io.ComfyNode):
+    """Widgets for the fields of ``TileSettings``."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        defaults = TileSettings()
+        return host.schema(
+            node_id="SwinIRTileSettings",
+            display_name="SwinIR Tile Settings",
+            category="image/upscaling",
+            description=(
+                "Says when and how SwinIR Restore cuts an image into tiles. Without this node it "
+                "processes the whole image at once, and cuts only what does not fit the memory."
+            ),
+            search_aliases=["swinir", "tile", "tiling", "overlap", "seams"],
+            inputs=[
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=defaults.mode,
+                    tooltip=(
+                        "auto cuts only what does not fit the memory. Choose whole to never cut, "
+                        "or tiled to always cut, for example to keep memory free for other "
+                        "programs or to be able to cancel sooner."
+                    ),
+                ),
+                io.Int.Input(
+                    "tile_size",
+                    default=defaults.tile_size,
+                    min=32,
+                    max=8192,
+                    step=8,
+                    tooltip=(
+                        "Side of a tile in input pixels, overlaps included. Only used in tiled "
+                        "mode; auto takes the largest tiles that fit. Lower it to keep more memory "
+                        "free or to cancel sooner; larger tiles are faster and see more context."
+                    ),
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=defaults.overlap,
+                    min=0,
+                    max=4096,
+                    step=8,
+                    tooltip=(
+                        "Input pixels that neighbouring tiles share and blend over, at most half "
+                        "the tile size. Raise it when you see seams between tiles; every pixel "
+                        "of it is computed twice."
+                    ),
+                ),
+            ],
+            outputs=[
+                TileSettingsType.Output(
+                    display_name="tile_settings",
+                    tooltip="Connect it to the tile_settings input of SwinIR Restore.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, mode: str, tile_size: int, overlap: int) -> io.NodeOutput:
+        return io.NodeOutput(TileSettings(mode=mode, tile_size=tile_size, overlap=overlap))

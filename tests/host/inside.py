@@ -1,0 +1,237 @@
+"""Run by the host's own Python: what the nodes promise and no request to a server can ask.
+
+``python inside.py HOST PACK BASE`` calls every ``check_`` function and prints, as the last line, a
+JSON object of their names and what went wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import json
+import sys
+import traceback
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+HOST, PACK, BASE = (Path(argument) for argument in sys.argv[1:])
+sys.argv[1:] = ["--cpu", "--base-directory", str(BASE)]
+sys.path.insert(0, str(HOST))
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import comfy.model_management  # noqa: E402
+import folder_paths  # noqa: E402
+import torch  # noqa: E402
+from comfy_extras.nodes_upscale_model import UpscaleModelLoader  # noqa: E402
+from spandrel import ImageModelDescriptor  # noqa: E402
+
+import nodes as host_nodes  # noqa: E402
+
+host_nodes.NODE_CLASS_MAPPINGS["UpscaleModelLoader"] = UpscaleModelLoader  # type: ignore
+# A folder the user configured before the packs are loaded, as the host's own code enters it.
+folder_paths.add_model_folder_path("swinir", str(BASE / "elsewhere"))
+
+
+def load_pack() -> Any:
+    """The pack under the kind of name that the host gives it."""
+    name = str(PACK)
+    spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
+    return sys.modules[f"{name}.nodes"]
+
+
+pack = load_pack()
+image = torch.rand(1, 20, 27, 3, generator=torch.Generator().manual_seed(0))
+
+
+def load(name: str = "x2.safetensors") -> Any:
+    return pack.SwinIRModelLoader.execute(name).args[0]
+
+
+def restore(model: Any, images: torch.Tensor = image) -> torch.Tensor:
+    with torch.inference_mode():
+        return pack.SwinIRRestore.execute(model, images).args[0]
+
+
+def error_of(action: Callable[[], object]) -> BaseException | None:
+    """What ``action`` raises. There is no pytest in the environment of a host."""
+    try:
+        action()
+    except BaseException as error:
+        return error
+    return None
+
+
+def check_the_model_is_what_other_packs_expect() -> None:
+    model = load()
+    assert isinstance(model, ImageModelDescriptor)
+    assert (model.scale, model.input_channels, model.output_channels) == (2, 3, 3)
+    assert (model.purpose, model.architecture.id) == ("SR", "SwinIR")
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
+    assert model.supports_half
+    assert model.supports_bfloat16
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
+
+
+def check_moving_the_model_is_left_to_the_host() -> None:
+    model = load()
+    comfy.model_management.unload_all_models()
+    own = (model.half(), model.bfloat16(), model.float(), model.eval(), model.to(torch.float16))
+    assert all(result is model for result in own)
+    assert model.cpu() is model.to(device="cpu", dtype=torch.float32) is model
+    assert model.dtype == torch.float32
+    assert any(
+        loaded.model is model.patcher for loaded in comfy.model_management.current_loaded_models
+    )
+
+
+def check_inputs_in_half_precision_are_restored_in_it() -> None:
+    model = load()
+    exact = model(image.movedim(-1, 1))
+    for dtype in (torch.float16, torch.bfloat16):
+        restored = model(image.movedim(-1, 1).to(dtype))
+        assert restored.dtype == dtype
+        assert (restored.float() - exact).abs().max() < 0.03
+
+
+def check_a_gray_model_takes_colour() -> None:
+    model = load("gray.safetensors")
+    batch = image.movedim(-1, 1).expand(2, -1, -1, -1)
+    restored = model(batch)
+    assert restored.shape == batch.shape
+    assert torch.equal(restored[:, 1:2], model(batch[:, 1:2]))
+
+
+def check_a_wrong_number_of_channels_is_explained() -> None:
+    error = error_of(lambda: load()(torch.rand(1, 4, 16, 16)))
+    assert isinstance(error, ValueError)
+    assert "3 channels, the image has 4" in str(error)
+
+
+def check_images_of_any_channels() -> None:
+    for channels in (1, 2, 3, 4):
+        images = torch.rand(2, 9, 17, channels)
+        before = images.clone()
+        assert restore(load(), images).shape == (2, 18, 34, channels)
+        assert torch.equal(images, before)
+
+
+def check_weights_made_only_when_loaded() -> None:
+    """Hosts that stream weights from disk make layers without any; ours must not mind."""
+    memory: Any = sys.modules.get("comfy.memory_management")
+    if memory is None:
+        return
+    expected = restore(load())
+    memory.aimdo_enabled = True
+    try:
+        model = load()
+        assert torch.equal(restore(model), expected)
+        foreign = UpscaleModelLoader.execute("x2.pth").args[0]
+        assert (restore(foreign) - expected).abs().max() < 1e-5
+    finally:
+        memory.aimdo_enabled = False
+
+
+def check_a_foreign_swinir_is_neither_copied_nor_changed() -> None:
+    foreign = UpscaleModelLoader.execute("x2.pth").args[0]
+
+    def state() -> list[tuple[int, int, bool]]:
+        parameters = foreign.model.parameters()
+        return [(id(p), p.data_ptr(), p.requires_grad) for p in parameters]
+
+    before = state()
+    runnable = sys.modules[f"{pack.__name__}.runnable"].runnable(foreign)
+    runnable.take_weights()
+    ours = {p.data_ptr() for p in runnable.model.parameters()}
+    assert ours == {pointer for _, pointer, _ in before}
+    assert state() == before
+    assert (restore(foreign) - restore(load())).abs().max() < 1e-5
+
+
+def check_weights_left_behind_are_brought_along() -> None:
+    host = sys.modules[f"{pack.__name__}.host"]
+    patcher = SimpleNamespace(model=torch.nn.Linear(2, 2), load_device=torch.device("meta"))
+    host.move_stragglers(patcher)
+    assert all(parameter.is_meta for parameter in patcher.model.parameters())
+
+
+def check_layers_fetch_their_weights_themselves() -> None:
+    """Streamed weights are elsewhere, and only the host's layers know where. Weights of another
+    type than the input find every place that takes them past the layers."""
+    model = load()
+    exact = model(image.movedim(-1, 1))
+    for module in model.model.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            module.half()
+    assert (model(image.movedim(-1, 1)) - exact).abs().max() < 0.03
+
+
+def check_what_is_no_upscale_model_is_refused() -> None:
+    for other in (None, object(), torch.nn.Identity()):
+        error = error_of(lambda other=other: restore(other))
+        assert isinstance(error, ValueError)
+        assert type(other).__name__ in str(error)
+
+
+def check_an_interrupt_leaves_as_the_hosts_own_exception() -> None:
+    model = load()
+    comfy.model_management.interrupt_current_processing()
+    error = error_of(lambda: restore(model))
+    assert isinstance(error, comfy.model_management.InterruptProcessingException)
+
+
+def check_a_dropped_model_is_freed_at_once() -> None:
+    model = load()
+    restore(model)
+    gc.disable()
+    alive = weakref.ref(model.model)
+    del model
+    freed = alive() is None
+    gc.enable()
+    assert freed
+
+
+def check_configured_folders_come_first_and_list_models_only() -> None:
+    folders, suffixes = folder_paths.folder_names_and_paths["swinir"]
+    assert folders == [
+        str(BASE / "elsewhere"),
+        str(BASE / "models" / "swinir"),
+        *folder_paths.get_folder_paths("upscale_models"),
+    ]
+    assert suffixes == {".safetensors", ".pth", ".pt", ".ckpt"}
+    assert suffixes is not folder_paths.supported_pt_extensions
+
+
+def check_names_lead_nowhere_else() -> None:
+    secret = BASE / "secret.safetensors"
+    secret.write_bytes((BASE / "models" / "swinir" / "x2.safetensors").read_bytes())
+    for name in ("../../secret.safetensors", str(secret), "bundled/../x", "", "."):
+        error = error_of(lambda name=name: load(name))
+        assert isinstance(error, FileNotFoundError), name
+
+
+def main() -> None:
+    results = {}
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            try:
+                check()
+                results[name] = ""
+            except BaseException:
+                results[name] = traceback.format_exc()
+    print(json.dumps(results))  # noqa: T201 - this is how the answer leaves the process
+
+
+main()

@@ -1,0 +1,119 @@
+"""What the host knows of the nodes before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.host.comfy_host import PACK, ComfyHost
+from tests.host.conftest import REPOSITORY, save, tiny_model
+from tests.host.graphs import ours, upscaling
+
+pytestmark = pytest.mark.host
+
+NODES = ("SwinIRModelLoader", "SwinIRTileSettings", "SwinIRRestore")
+
+
+@pytest.fixture(scope="module")
+def infos(session_host: ComfyHost) -> dict[str, Any]:
+    return {name: session_host.get_json(f"/object_info/{name}")[name] for name in NODES}
+
+
+@pytest.mark.parametrize(
+    ("name", "required", "optional", "outputs", "category"),
+    [
+        ("SwinIRModelLoader", ["model_name"], [], ["UPSCALE_MODEL"], None),
+        (
+            "SwinIRTileSettings",
+            ["mode", "tile_size", "overlap"],
+            [],
+            ["SWINIR_TILE_SETTINGS"],
+            "image/upscaling",
+        ),
+        (
+            "SwinIRRestore",
+            ["upscale_model", "image"],
+            ["tile_settings"],
+            ["IMAGE"],
+            "image/upscaling",
+        ),
+    ],
+)
+def test_workflows_can_rely_on_names(
+    host: ComfyHost,
+    infos: dict[str, Any],
+    name: str,
+    required: list[str],
+    optional: list[str],
+    outputs: list[str],
+    category: str | None,
+) -> None:
+    info = infos[name]
+    assert list(info["input"]["required"]) == required
+    assert list(info["input"].get("optional", {})) == optional
+    assert info["output"] == outputs
+    theirs = host.get_json("/object_info/UpscaleModelLoader")["UpscaleModelLoader"]
+    assert info["category"] == (category or theirs["category"])
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_everything_has_a_tooltip(infos: dict[str, Any], name: str) -> None:
+    info = infos[name]
+    inputs = {**info["input"]["required"], **info["input"].get("optional", {})}
+    tooltips = [options["tooltip"] for _, options in inputs.values()] + info["output_tooltips"]
+    for text in (*tooltips, info["description"]):
+        assert len(text) > 30
+        assert text.endswith(".")
+
+
+def test_tile_settings_have_defaults_that_work(infos: dict[str, Any]) -> None:
+    required = infos["SwinIRTileSettings"]["input"]["required"]
+    defaults = {name: options["default"] for name, (_, options) in required.items()}
+    assert defaults == {"mode": "auto", "tile_size": 512, "overlap": 32}
+    assert required["mode"][1]["options"] == ["auto", "whole", "tiled"]
+
+
+def test_a_new_file_is_listed_and_bundled_models_come_first(
+    host: ComfyHost, models: Path, upscale_models: Path
+) -> None:
+    model = tiny_model()
+    (models / "sub").mkdir()
+    save(model, models / "sub" / "new.safetensors")
+    save(model, upscale_models / "shared.safetensors")
+    (models / "readme.txt").write_text("not a model")
+
+    info = host.get_json("/object_info/SwinIRModelLoader")["SwinIRModelLoader"]
+    options = info["input"]["required"]["model_name"][1]["options"]
+
+    assert options[0] == "bundled/upscale_x2_light"
+    assert {str(Path("sub/new.safetensors")), "shared.safetensors"} < set(options)
+    assert "readme.txt" not in options
+
+
+@pytest.mark.parametrize(
+    "name", ["missing.safetensors", "../outside.safetensors", "bundled/../upscale_x2_light", ""]
+)
+def test_only_listed_models_are_accepted(
+    host: ComfyHost, models: Path, picture: np.ndarray, name: str
+) -> None:
+    save(tiny_model(), models.parent / "outside.safetensors")
+    graph = upscaling(ours(name), host.upload("picture.png", picture))
+
+    status, reply = host.post("/prompt", {"prompt": graph})
+
+    if status == 400:
+        (error,) = reply["node_errors"]["loader"]["errors"]
+        assert error["type"] == "value_not_in_list"
+        host.new_log()  # The host logs what it refuses.
+    else:  # An older host does not check the lists of such nodes: the node itself has to.
+        result = host.run_failing(graph)
+        assert result.messages["execution_error"]["exception_type"] == "FileNotFoundError"
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_help_page(host: ComfyHost, name: str) -> None:
+    page = host.get(f"/extensions/{PACK}/docs/{name}.md").decode()
+    assert page == (REPOSITORY / "nodes" / "web" / "docs" / f"{name}.md").read_text("utf-8")
