@@ -26,7 +26,7 @@ from swinir_core.training.validation import TestImage, read_test_set
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", type=Path)
     parser.add_argument("name", nargs="?", help="name to bundle the weights under")
     parser.add_argument("--description", default="", help="one sentence for users")

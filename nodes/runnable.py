@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from spandrel import ImageModelDescriptor
 from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..swinir_core import SwinIR
 from ..swinir_core.recognise import BUFFER_SUFFIXES, recognise
@@ -95,6 +95,7 @@ class OtherArchitecture:
         self.scale: int = upscale_model.scale
         self.in_channels: int = upscale_model.input_channels
         self.alignment: int = upscale_model.size_requirements.multiple_of
+        self.stages: tuple[nn.Module, ...] = ()
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device
@@ -103,5 +104,4 @@ class OtherArchitecture:
         return height * width * 3 * dtype.itemsize * self.scale * 384
 
     def __call__(self, x: Tensor) -> Tensor:
-        # Image by image: that is all the descriptor promises to take.
-        return torch.cat([self._upscale_model(image[None]) for image in x])
+        return self._upscale_model(x)

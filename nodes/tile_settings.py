@@ -32,9 +32,9 @@ class SwinIRTileSettings(io.ComfyNode):
                     options=list(MODES),
                     default=defaults.mode,
                     tooltip=(
-                        "auto cuts only what does not fit the memory. Choose whole to never cut, "
-                        "or tiled to always cut, for example to keep memory free for other "
-                        "programs or to be able to cancel sooner."
+                        "auto cuts only what does not fit the memory, into the largest tiles that "
+                        "do. Choose whole to never cut, or tiled to always cut into tiles of "
+                        "tile_size, for example to keep memory free for other programs."
                     ),
                 ),
                 io.Int.Input(
@@ -44,9 +44,9 @@ class SwinIRTileSettings(io.ComfyNode):
                     max=8192,
                     step=8,
                     tooltip=(
-                        "Side of a tile in input pixels, overlaps included. Only used in tiled "
-                        "mode; auto takes the largest tiles that fit. Lower it to keep more memory "
-                        "free or to cancel sooner; larger tiles are faster and see more context."
+                        "Side of a tile in input pixels, overlaps included; only for the mode "
+                        "tiled. Lower it when memory runs out; larger tiles compute fewer pixels "
+                        "twice."
                     ),
                 ),
                 io.Int.Input(

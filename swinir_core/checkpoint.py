@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -168,7 +167,7 @@ def _what_it_is(path: Path, error: Exception) -> str:
     elif start[8:9] == b"{":
         return "this is a safetensors file; rename it to .safetensors"
     foreign = re.search(r"GLOBAL (\S+)", str(error))
-    if isinstance(error, pickle.UnpicklingError) and pickled and foreign:
+    if pickled and foreign:
         return (
             f"it holds Python objects besides weights ({foreign[1]}), which are not loaded because "
             f"they can run code; export model.state_dict() instead"

@@ -11,7 +11,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from .cli_restore import (
@@ -19,6 +19,8 @@ from .cli_restore import (
     UsageError,
     add_restore,
     dtype_named,
+    not_empty,
+    path_argument,
     sentence,
     why_not_overwritten,
 )
@@ -100,14 +102,20 @@ def convert(args: argparse.Namespace) -> int:
     from .models import find_model
 
     source, target = find_model(args.input), args.output
-    if target.suffix != ".safetensors":
+    if target.suffix.lower() != ".safetensors":
         raise UsageError(f"{target}: the name of the converted model must end in .safetensors.")
     if target.exists() and not args.overwrite:
         raise UsageError(why_not_overwritten(source, target))
     size = source.stat().st_size
     checkpoint = read_checkpoint(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_checkpoint(target, checkpoint, dtype_named(args.precision))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(target, checkpoint, dtype_named(args.precision))
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{target}: {target.parent} is not a folder.") from error
+    except OSError as error:
+        # Not the whole message, which names the unfinished file.
+        raise OSError(f"{target} cannot be written: {error.strerror or error}.") from error
     print(f"{source} ({_megabytes(size)}) -> {target} ({_megabytes(target.stat().st_size)})")
     return 0
 
@@ -117,12 +125,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="swinir",
         description="SwinIR image restoration: enlarge, denoise, remove JPEG artefacts.",
     )
+    parser.add_argument("--version", action="version", version=f"swinir {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_restore(commands)
 
     command = commands.add_parser("info", help="show what a model file holds")
     command.add_argument(
-        "model", metavar="MODEL", help="model file, or the name of a bundled model"
+        "model",
+        metavar="MODEL",
+        type=not_empty,
+        help="model file, or the name of a bundled model",
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=info)
@@ -131,8 +143,15 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=models)
 
     command = commands.add_parser("convert", help="convert a model file to .safetensors")
-    command.add_argument("input", metavar="IN", help="model file (.pth, .pt, .ckpt, .safetensors)")
-    command.add_argument("output", metavar="OUT.safetensors", type=Path, help="file to write")
+    command.add_argument(
+        "input",
+        metavar="IN",
+        type=not_empty,
+        help="model file (.pth, .pt, .ckpt, .safetensors)",
+    )
+    command.add_argument(
+        "output", metavar="OUT.safetensors", type=path_argument, help="file to write"
+    )
     command.add_argument(
         "--precision",
         choices=("same", *PRECISIONS),
@@ -147,6 +166,13 @@ def _parser() -> argparse.ArgumentParser:
 def _fail(error: Exception | str, status: int) -> int:
     print(f"swinir: error: {sentence(error)}", file=sys.stderr)
     return status
+
+
+def _version() -> str:
+    try:
+        return metadata.version("swinir-restore")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "unknown"
 
 
 def _name(dtype: torch.dtype) -> str:

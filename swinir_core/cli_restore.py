@@ -40,15 +40,25 @@ def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
-    add("inputs", metavar="IN", nargs="+", help="image, folder (searched to any depth) or pattern")
+    add(
+        "inputs",
+        metavar="IN",
+        type=not_empty,
+        nargs="+",
+        help="image, folder (searched to any depth) or pattern",
+    )
     add(
         *("-o", "--output"),
         metavar="OUT",
-        type=Path,
+        type=path_argument,
         required=True,
         help="folder for the results; or a file name, for one image",
     )
-    add("--model", help="model file, or the name of a bundled model (default: see swinir models)")
+    add(
+        "--model",
+        type=not_empty,
+        help="model file, or the name of a bundled model (default: see swinir models)",
+    )
     add(
         "--tile",
         type=_tile,
@@ -199,6 +209,17 @@ def dtype_named(name: str) -> torch.dtype | None:
     import torch
 
     return None if name == "same" else getattr(torch, name)
+
+
+def not_empty(text: str) -> str:
+    """Argument type: any text but none, which pathlib takes for the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError('must name something, not ""')
+    return text
+
+
+def path_argument(text: str) -> Path:
+    return Path(not_empty(text))
 
 
 def _tile(text: str) -> str | int:

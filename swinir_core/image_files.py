@@ -43,9 +43,9 @@ def plan_outputs(
             raise ImageError(f"{output} is one file, but there are {len(found)} images to write.")
         if suffix and FORMATS[suffix] != FORMATS.get(output.suffix.lower()):
             raise ImageError(f"{output} is not a {FORMATS[suffix]} name; leave the format out.")
+        _check_folder(output.parent)
         return [(path, output) for path, _ in found]
-    if output.exists() and not output.is_dir():
-        raise ImageError(f"{output} is not a folder; name a folder for the results.")
+    _check_folder(output)
 
     plan = [
         (path, output / (inside.with_suffix(suffix) if suffix else inside))
@@ -112,6 +112,13 @@ def _inside(folder: Path, candidates: list[Path], output: Path | None) -> list[t
         results = None
     images = (inside for inside in sorted(candidates) if wanted(inside))
     return [(folder / inside, inside) for inside in images if (folder / inside).is_file()]
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ImageError where a file is in the place of the folder or of one above it."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ImageError(f"{nearest} is not a folder; name a folder for the results.")
 
 
 def _names_a_file(output: Path) -> bool:

@@ -7,8 +7,7 @@ named.
 
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy as np
 import PIL.Image
 from PIL import ImageCms
 from PIL.ExifTags import IFD, Base
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from . import image_tiff
 from .errors import ImageError
@@ -69,16 +70,9 @@ def read_image(path: str | Path) -> Image:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            signature = file.read(4)
-        if not signature:
-            raise ImageError("is an empty file")
-        is_tiff = signature in image_tiff.SIGNATURES
-        return _read_tiff(path) if is_tiff else _read_with_pillow(path)
+        return _read(path)
     except ImageError as error:
         raise ImageError(f"{path} {error}.") from error
-    except PIL.UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not a PNG, JPEG, WebP or TIFF image.") from error
     except MemoryError as error:
         raise ImageError(f"{path} is too large for this machine's memory.") from error
     except Exception as error:
@@ -124,11 +118,33 @@ def write_image(path: str | Path, image: Image, overwrite: bool = False) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             part.write_bytes(data)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ImageError(f"{path} cannot be written: {path.parent} is not a folder.") from error
     except (OSError, MemoryError) as error:
-        raise ImageError(f"{path} cannot be written: {error}.") from error
+        # Not the whole message of an OSError, which names the unfinished file.
+        reason = getattr(error, "strerror", None) or error or "not enough memory"
+        raise ImageError(f"{path} cannot be written: {reason}.") from error
 
 
 # Reading
+
+
+def _read(path: Path) -> Image:
+    with path.open("rb") as file:
+        start = file.read(12)
+    if not start:
+        raise ImageError("is an empty file")
+    if start[:4] in image_tiff.SIGNATURES:
+        return _read_tiff(path)
+    # Not PIL.Image.open nor Pillow's WebP: they refuse large images, by a limit that belongs to
+    # the whole process.
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _read_png_or_jpeg(path, PngImageFile)
+    if start.startswith(b"\xff\xd8\xff"):
+        return _read_png_or_jpeg(path, JpegImageFile)
+    if start.startswith(b"RIFF") and start.endswith(b"WEBP"):
+        return _read_webp(path.read_bytes())
+    raise ImageError("is not a PNG, JPEG, WebP or TIFF image")
 
 
 def _read_tiff(path: Path) -> Image:
@@ -140,12 +156,9 @@ def _read_tiff(path: Path) -> Image:
     return Image(_upright(pixels, orientation), depth, profile)
 
 
-def _read_with_pillow(path: Path) -> Image:
-    with _any_size(), PIL.Image.open(path, formats=("PNG", "JPEG", "WEBP")) as picture:
-        frames = getattr(picture, "n_frames", 1)
-        # The further frames of an MPO, a JPEG by name, are previews and depth maps.
-        if frames > 1 and picture.format != "MPO":
-            raise ImageError(f"is an animation of {frames} frames; save each as an image first")
+def _read_png_or_jpeg(path: Path, plugin: type[PngImageFile | JpegImageFile]) -> Image:
+    with plugin(path) as picture:
+        _refuse_animation(getattr(picture, "n_frames", 1))
         profile = picture.info.get("icc_profile")
         exif, orientation = _exif_without_orientation(picture)
         if picture.format == "PNG":
@@ -171,15 +184,24 @@ def _without_remarks(png: bytes) -> bytes:
     return b"".join(kept)
 
 
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """Lift Pillow's limit on the number of pixels, which it takes from this global alone."""
-    limit = PIL.Image.MAX_IMAGE_PIXELS
-    PIL.Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        PIL.Image.MAX_IMAGE_PIXELS = limit
+def _read_webp(webp: bytes) -> Image:
+    chunks, start = [], 12
+    while start + 8 <= len(webp):
+        kind, length = struct.unpack_from("<4sI", webp, start)
+        chunks.append((kind, webp[start + 8 : start + 8 + length]))
+        start += 8 + length + length % 2
+    _refuse_animation([kind for kind, _ in chunks].count(b"ANMF"))
+    extra = dict(chunks)
+    carrier = PIL.Image.new("L", (1, 1))
+    carrier.info["exif"] = extra.get(b"EXIF")
+    exif, orientation = _exif_without_orientation(carrier)
+    pixels = _to_floats(imagecodecs.webp_decode(webp))
+    return Image(_upright(pixels, orientation), 8, extra.get(b"ICCP"), exif)
+
+
+def _refuse_animation(frames: int) -> None:
+    if frames > 1:
+        raise ImageError(f"is an animation of {frames} frames; save each as an image first")
 
 
 def _exif_without_orientation(picture: PIL.Image.Image) -> tuple[bytes | None, int]:
@@ -230,7 +252,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _encode(file_format: str, image: Image) -> bytes:
     depth = image.bit_depth if file_format in ("PNG", "TIFF") else 8
-    samples = _to_integers(image.pixels, depth)
+    samples = to_integers(image.pixels, depth)
     if file_format == "PNG":
         return _encode_png(samples, image.icc_profile, image.exif)
     if file_format == "TIFF":
@@ -248,7 +270,7 @@ def _encode(file_format: str, image: Image) -> bytes:
     return file.getvalue()
 
 
-def _to_integers(pixels: np.ndarray, depth: int) -> np.ndarray:
+def to_integers(pixels: np.ndarray, depth: int) -> np.ndarray:
     """0..1 to 0..2^depth - 1, halves rounded up, values outside clipped."""
     scaled = np.clip(pixels, 0, 1, dtype=np.float32)
     scaled *= 2**depth - 1
@@ -270,4 +292,3 @@ def _encode_png(samples: np.ndarray, icc_profile: bytes | None, exif: bytes | No
 def _png_chunk(kind: bytes, data: bytes) -> bytes:
     checksum = zlib.crc32(kind + data)
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
-

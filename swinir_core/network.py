@@ -91,6 +91,11 @@ class SwinIR(nn.Module):
         """Input pixels per window side."""
         return self.config.alignment
 
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The Swin layers, which take most of the time of a run."""
+        return [layer for layer in self.modules() if isinstance(layer, SwinTransformerLayer)]
+
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device
     ) -> int:

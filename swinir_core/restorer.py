@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .color import rgb_to_gray
 from .errors import Cancelled, ImageError, PrecisionError
@@ -24,7 +24,8 @@ from .tiling import (
 )
 
 Progress = Callable[[int, int], None]
-"""Called with (pixels done, pixels in all) after every tile; input pixels, overlaps included."""
+"""Called with (pixels done, pixels in all); input pixels, overlaps included. The second grows when
+tiles have to be cut smaller."""
 
 
 class ImageModel(Protocol):
@@ -38,6 +39,11 @@ class ImageModel(Protocol):
 
     @property
     def alignment(self) -> int: ...
+
+    @property
+    def stages(self) -> Sequence[nn.Module]:
+        """Modules a run passes one after another, about equally long; may be none."""
+        ...
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device
@@ -82,8 +88,9 @@ class Restorer:
         kept; a gray model restores the channels of a colour image one by one. Alpha is enlarged
         bicubically, not restored.
 
-        ``cancelled`` is asked before every tile; when it says yes, ``Cancelled`` is raised. A tile
-        that does not fit the memory is cut smaller, and so are all that follow; what is finished is
+        ``progress`` is told and ``cancelled`` is asked many times within every tile; when the
+        latter says yes, ``Cancelled`` is raised, and what either raises passes through. A tile that
+        does not fit the memory is cut smaller, and so are all that follow; what is finished is
         kept. Raises ``ImageError`` for images of another shape, ``MemoryError`` when not even the
         smallest tile fits, ``PrecisionError`` when float16 does not hold the numbers.
         """
@@ -92,20 +99,13 @@ class Restorer:
         batch, height, width, channels = images.shape
         scale = self.model.scale
         plan = self.plan(height, width, tiles)
+        call = _Call(plan.pixels * batch, progress, cancelled, tiles.overlap)
         out = torch.zeros(batch, height * scale, width * scale, channels)
         color_channels = channels - (channels in (2, 4))
-        limit = _Limit(tiles.overlap)
-        total = plan.pixels * batch
-        done = 0
         for image, result in zip(images, out, strict=True):
             for tile in plan.tiles():
-                if cancelled is not None and cancelled():
-                    raise Cancelled(f"stopped after {done} of {total} pixels")
                 pixels = tile.of(image)[..., :color_channels]
-                tile.add(self._restore(pixels, limit), result[..., :color_channels], scale)
-                done += pixels.shape[0] * pixels.shape[1]
-                if progress is not None:
-                    progress(done, total)
+                tile.add(self._restore(pixels, call), result[..., :color_channels], scale)
             if color_channels < channels:
                 result[..., -1] = enlarge_alpha(image[..., -1], scale)
         return out
@@ -127,60 +127,102 @@ class Restorer:
         """Bytes the model needs on its device for one tile or image of this size."""
         return self.model.estimate_memory(height, width, self.dtype, self.device)
 
-    def _restore(self, pixels: Tensor, limit: _Limit) -> Tensor:
+    def _restore(self, pixels: Tensor, call: _Call) -> Tensor:
         """(h, w, 1 or 3) to (sh, sw, 1 or 3), in smaller tiles where memory runs out."""
         height, width, channels = pixels.shape
         scale, alignment = self.model.scale, self.model.alignment
-        smallest = not can_be_cut(height, width, alignment, limit.overlap)
-        if smallest or height * width <= limit.pixels:
+        smallest = not can_be_cut(height, width, alignment, call.overlap)
+        if smallest or height * width <= call.most_pixels:
             try:
-                return self._run(pixels)
+                return self._run(pixels, call)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             # Beyond the except block, whose traceback keeps the tensors of the failed run alive.
-            limit.lower(height, width)
+            call.ran_out_of_memory(height, width)
         if smallest:
             raise MemoryError(
-                f"out of memory even for {width}x{height} pixels, tried after {limit.tried}; "
+                f"out of memory even for {width}x{height} pixels, tried after {call.tried}; "
                 f"close other programs, or use a smaller model or lower precision"
             )
         plan = plan_fitting(
-            *(height, width, scale, alignment, limit.overlap),
-            fits=lambda *tile: math.prod(tile) <= limit.pixels,
+            *(height, width, scale, alignment, call.overlap),
+            fits=lambda *tile: math.prod(tile) <= call.most_pixels,
         )
+        call.total += plan.pixels - height * width
         out = torch.zeros(height * scale, width * scale, channels)
         for tile in plan.tiles():
-            tile.add(self._restore(tile.of(pixels), limit), out, scale)
+            tile.add(self._restore(tile.of(pixels), call), out, scale)
         return out
 
-    def _run(self, pixels: Tensor) -> Tensor:
+    def _run(self, pixels: Tensor, call: _Call) -> Tensor:
         """(h, w, 1 or 3) to (sh, sw, 1 or 3) float32 in 0..1 on the CPU, in one piece."""
         x = pixels.movedim(-1, 0).to(self.device, self.dtype)
         channels = x.shape[0]
-        if channels == self.model.in_channels:
-            y = self.model(x[None])[0]
-        elif self.model.in_channels == 1:
-            y = self.model(x[:, None])[:, 0]
+        if channels == 3 and self.model.in_channels == 1:
+            inputs = [channel[None] for channel in x]
         else:
-            y = self.model(x.expand(1, self.model.in_channels, -1, -1))[0]
+            inputs = [x.expand(self.model.in_channels, -1, -1)]
+        area = pixels.shape[0] * pixels.shape[1] / len(inputs)
+        y = torch.cat([self._run_model(x, area, call) for x in inputs])
         if self.dtype == torch.float16 and not y.isfinite().all():
             raise PrecisionError("these weights overflow float16; use bfloat16 or float32")
         y = y.float().clamp_(0, 1).movedim(0, -1).cpu()
         return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
 
+    def _run_model(self, x: Tensor, area: float, call: _Call) -> Tensor:
+        """(C, h, w) through the model, telling ``call`` of every stage; they add up to ``area``."""
+        call.check()
+        stages = self.model.stages
+        before = call.done
+
+        def stage_done(*_: object) -> None:
+            call.advance(area / (len(stages) + 1))
+            call.check()
+
+        hooks = [stage.register_forward_hook(stage_done) for stage in stages]
+        try:
+            y = self.model(x[None])[0]
+            call.advance(before + area - call.done)
+            return y
+        except BaseException:
+            call.done = before
+            raise
+        finally:
+            for hook in hooks:
+                hook.remove()
+
 
 @dataclass
-class _Limit:
-    """The largest tile to try, learned by running out of memory; lasts for one call."""
+class _Call:
+    """What one call of a ``Restorer`` has done, and what it has learned about the memory."""
 
+    total: float
+    """Input pixels to compute, overlaps included."""
+
+    progress: Progress | None
+    cancelled: Callable[[], bool] | None
     overlap: int
-    pixels: float = math.inf
-    tried: str = ""
+    done: float = 0
 
-    def lower(self, height: int, width: int) -> None:
+    most_pixels: float = math.inf
+    """The largest tile worth trying."""
+
+    tried: str = ""
+    """The sizes for which memory ran out."""
+
+    def check(self) -> None:
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled(f"stopped after {self.done:.0f} of {self.total:.0f} pixels")
+
+    def advance(self, pixels: float) -> None:
+        self.done += pixels
+        if self.progress is not None:
+            self.progress(round(self.done), round(self.total))
+
+    def ran_out_of_memory(self, height: int, width: int) -> None:
         self.tried += f"{', ' if self.tried else ''}{width}x{height}"
-        self.pixels = height * width // 2
+        self.most_pixels = height * width // 2
 
 
 def _first_parameter(model: Any) -> Tensor:

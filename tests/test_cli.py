@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from swinir_core.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from swinir_core.cli import main
 from swinir_core.config import SwinIRConfig
 from swinir_core.image_io import Image, read_image, write_image
-from swinir_core.models import load_model
+from swinir_core.models import DEFAULT_MODEL, ModelInfo, load_model
 from swinir_core.network import SwinIR
 from swinir_core.restorer import Restorer
 
@@ -155,6 +157,9 @@ def test_tiles(model: str, tiles: list[str]) -> None:
 
 USAGE = {
     # name: arguments after the input, what the message says
+    "empty input": (["", "-o", "out"], 'IN: must name something, not ""'),
+    "empty output": (["-o", ""], '-o/--output: must name something, not ""'),
+    "empty model": (["-o", "out", "--model="], '--model: must name something, not ""'),
     "no output": ([], "-o"),
     "tile in words": (["-o", "out", "--tile", "big"], "--tile: must be auto, whole or a number"),
     "tiny tile": (["-o", "out", "--tile", "4"], "at least 32"),
@@ -234,14 +239,33 @@ def test_info_on_what_is_no_model(model: str, capsys: pytest.CaptureFixture[str]
     assert "a.png" in capsys.readouterr().err
 
 
-def test_models_lists_what_is_bundled(capsys: pytest.CaptureFixture[str]) -> None:
-    from swinir_core.models import bundled_models
+def test_models_lists_names_and_scores(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def info(name: str, **scores: str) -> ModelInfo:
+        return ModelInfo(name, "lightweight_sr", 2, Path(), f"What {name} is for", scores)
 
+    bundled = [info(DEFAULT_MODEL, Set5="35.4 dB"), info("other", Set5="36.1 dB", Set14="32 dB")]
+    monkeypatch.setattr("swinir_core.models.bundled_models", lambda: bundled)
     assert main(["models"]) == 0
-    text = capsys.readouterr().out
-    for bundled in bundled_models():
-        assert bundled.name in text
-        assert all(str(score) in text for score in bundled.scores.values())
+    rows = [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()]
+    assert rows == [
+        ["name", "task", "scale", "Set5", "Set14", "description"],
+        # No score on Set14.
+        [
+            f"{DEFAULT_MODEL} (default)",
+            "lightweight_sr",
+            "x2",
+            "35.4 dB",
+            "What upscale_x2_light is for",
+        ],
+        ["other", "lightweight_sr", "x2", "36.1 dB", "32 dB", "What other is for"],
+    ]
+
+
+def test_models_lists_what_is_bundled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert f"{DEFAULT_MODEL} (default)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("precision", ["same", "float32", "bfloat16", "float16"])
@@ -264,6 +288,50 @@ def test_convert_refuses(model: str, capsys: pytest.CaptureFixture[str]) -> None
     assert Path(model).read_bytes() == before
     assert main(["convert", model, model, "--overwrite", "--precision", "float16"]) == 0
     assert len(Path(model).read_bytes()) < len(before)
+
+
+def test_convert_takes_a_suffix_in_capitals(model: str) -> None:
+    assert main(["convert", model, "OUT.SAFETENSORS"]) == 0
+    assert read_checkpoint("OUT.SAFETENSORS").config == TINY
+
+
+@pytest.mark.parametrize("target", ["a.png/y.safetensors", "a.png/inner/y.safetensors"])
+def test_convert_names_the_file_it_cannot_write(
+    model: str, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture("a.png")
+    assert main(["convert", model, target]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"swinir: error: {Path(target)}: ")
+    assert error.endswith(" is not a folder.\n")
+
+
+def test_convert_on_a_full_disk_names_the_target(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_checkpoint(path: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device", f".{path}.part")
+
+    monkeypatch.setattr("swinir_core.checkpoint.write_checkpoint", write_checkpoint)
+    assert main(["convert", model, "y.safetensors"]) == 1
+    expected = "swinir: error: y.safetensors cannot be written: No space left on device.\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_version(
+    installed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def version(name: str) -> str:
+        if not installed:
+            raise metadata.PackageNotFoundError(name)
+        return f"1.2.3 of {name}"
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    expected = "swinir 1.2.3 of swinir-restore\n" if installed else "swinir unknown\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_help_answers_without_torch() -> None:

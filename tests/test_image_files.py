@@ -136,6 +136,13 @@ IMPOSSIBLE = {
         "itself to be restored",
     ),
     "a file is in the way": (["one.png"], "notes.txt", None, "not a folder"),
+    "a file above the output": (
+        ["one.png"],
+        "TWO.JPG/new/out.png",
+        None,
+        "TWO.JPG is not a folder",
+    ),
+    "a file above the folder": (["one.png"], "notes.txt/out", None, "notes.txt is not a folder"),
     "a format that is not written": (["one.png"], "out.bmp", None, "must end in one of"),
     "name and format disagree": (["one.png"], "out.png", ".webp", "not a WebP name"),
 }

@@ -265,10 +265,20 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         read_image(tmp_path / "gone.png")
 
 
-def test_no_limit_on_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_no_limit_on_pixels_and_none_lifted_for_others(
+    tmp_path: Path, file_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, getexif, during = pillow(RGB, file_format), PIL.Image.Image.getexif, set()
+
+    def watching_getexif(picture: PIL.Image.Image) -> PIL.Image.Exif:
+        during.add(PIL.Image.MAX_IMAGE_PIXELS)
+        return getexif(picture)
+
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10)
-    assert read_bytes(tmp_path, pillow(RGB, "JPEG")).pixels.shape == (12, 17, 3)
-    assert PIL.Image.MAX_IMAGE_PIXELS == 10
+    monkeypatch.setattr(PIL.Image.Image, "getexif", watching_getexif)
+    assert read_bytes(tmp_path, data).pixels.shape == (12, 17, 3)
+    assert during == {10}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -458,6 +468,13 @@ def test_an_existing_file_is_kept_unless_told(tmp_path: Path) -> None:
     assert read_image(path).pixels.min() == 1
 
 
+def test_a_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "inner" / "a.png"):
+        with pytest.raises(ImageError, match=r"a\.png cannot be written: .* is not a folder"):
+            write_image(path, Image(np.zeros((2, 2, 3), np.float32)))
+
+
 def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,10 +485,10 @@ def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
     def write_half(self: Path, data: bytes) -> int:
         with self.open("wb") as file:
             file.write(data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "write_bytes", write_half)
-    with pytest.raises(ImageError, match=r"a\.png.*No space left"):
+    with pytest.raises(ImageError, match=r"a\.png cannot be written: No space left on device\.$"):
         write_image(path, Image(np.ones((2, 2, 3), np.float32)), overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -153,6 +153,7 @@ class Full:
     """A network on a device that holds no more than so many pixels."""
 
     scale, in_channels, alignment = 2, 3, 8
+    stages = ()
 
     def __init__(self, pixels: int, error: Exception) -> None:
         self.network = network(COLOR)
@@ -184,7 +185,9 @@ def test_out_of_memory_means_smaller_tiles(error: Exception) -> None:
     images = torch.cat([images, images.flip(2)])
     model = Full(5000, error)
     restorer = Restorer(model, "cpu", torch.float32)
-    result = restorer(images)
+    seen = []
+    result = restorer(images, progress=lambda *x: seen.append(x))
+    assert seen[-1][0] == seen[-1][1] > 2 * 128 * 120
     assert (result - Restorer(model.network)(images)).abs().max() <= 0.25 / 255
     failed = [size for size in model.sizes if size > model.pixels]
     # Each size fails once; what worked is remembered for the second image.
@@ -206,27 +209,40 @@ def test_other_errors_are_not_taken_for_it() -> None:
     assert len(model.sizes) == 1
 
 
-def test_progress_counts_every_pixel_once_a_tile(color: Restorer) -> None:
+def test_progress_rises_to_the_pixels_of_all_tiles(color: Restorer) -> None:
+    tiles = TileSettings("tiled", 32, 8)
     seen = []
-    color(
-        torch.rand(2, 40, 60, 3), TileSettings("tiled", 32, 8), progress=lambda *x: seen.append(x)
-    )
-    plan = color.plan(40, 60, TileSettings("tiled", 32, 8))
-    assert len(seen) == 2 * plan.tile_count
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    color(torch.rand(2, 40, 60, 3), tiles, progress=lambda *x: seen.append(x))
+    plan = color.plan(40, 60, tiles)
+    layers = sum(COLOR.depths)
+    assert len(seen) == 2 * plan.tile_count * (layers + 1)
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {2 * plan.pixels}
     assert seen[-1] == (2 * plan.pixels, 2 * plan.pixels)
 
 
-def test_cancelled_between_tiles(color: Restorer) -> None:
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_progress_is_complete_for_every_kind_of_image(gray: Restorer, channels: int) -> None:
+    seen = []
+    gray(torch.rand(1, 24, 24, channels), progress=lambda *x: seen.append(x))
+    assert seen == sorted(seen)
+    assert seen[-1] == (24 * 24, 24 * 24)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 7])
+def test_cancelled_within_a_tile(color: Restorer, after: int) -> None:
     done = []
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="stopped after"):
         color(
             torch.rand(1, 64, 64, 3),
             TileSettings("tiled", 32, 0),
             progress=lambda *x: done.append(x),
-            cancelled=lambda: len(done) == 2,
+            cancelled=lambda: len(done) == after,
         )
-    assert len(done) == 2
+    assert len(done) == after
+    # Nothing is left behind on the model.
+    assert color(torch.rand(1, 16, 16, 3)).shape == (1, 32, 32, 3)
+    assert len(done) == after
 
 
 def test_exceptions_of_a_callback_pass_through(color: Restorer) -> None:

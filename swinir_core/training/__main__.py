@@ -6,16 +6,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoint import read_checkpoint
+from ..cli_restore import find_device, path_argument
 from ..config import RESI_CONNECTIONS, SwinIRConfig
 from ..network import SwinIR
 from .data import PatchDataset, PatchSampler
 from .init import init_weights
 from .runtime import PRECISIONS
-from .trainer import STATE_FILE, Trainer, TrainSettings
+from .trainer import STATE_FILE, Trainer, TrainSettings, read_state
 from .validation import read_test_set
 
 log = logging.getLogger(__name__)
@@ -27,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--data",
         nargs="+",
-        type=Path,
+        type=path_argument,
         required=True,
         metavar="DIR",
-        help="folders of photographs, searched through and through",
+        help="folders of PNG, JPEG, WebP and TIFF photographs, searched to any depth",
     )
     data.add_argument(
         "--validate",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="test set: photographs, or HR and LR_bicubic folders",
     )
@@ -59,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--resi-connection", default="1conv", choices=RESI_CONNECTIONS)
     run = parser.add_argument_group("run")
     run.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for weights, state and log"
+        "--out",
+        type=path_argument,
+        required=True,
+        metavar="DIR",
+        help="folder for weights, state and log",
     )
     run.add_argument("--steps", type=int, required=True)
     run.add_argument("--batch", type=int, default=TrainSettings.batch)
@@ -76,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shorten gradients to this length; try 1 if training diverges",
     )
     run.add_argument("--precision", default="auto", choices=PRECISIONS)
-    run.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
+    run.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)"
+    )
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--log-every", type=int, default=TrainSettings.log_every, metavar="STEPS")
     run.add_argument(
@@ -85,14 +91,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--save-minutes", type=float, default=TrainSettings.save_minutes)
     start = run.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="continue the run in --out")
-    start.add_argument("--init-from", type=Path, metavar="FILE",
+    start.add_argument("--init-from", type=path_argument, metavar="FILE",
                        help="start from these weights, as far as their shapes fit")  # fmt: skip
+
+
+def check_run(args: argparse.Namespace) -> None:
+    """Raise ``ValueError`` for what would fail only once the images are loaded."""
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"--seed must be a whole number from 0 to 2^63 - 1, got {args.seed}")
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"{args.out} is not a folder; choose another name for --out")
+    if not args.resume and (args.out / STATE_FILE).exists():
+        raise ValueError(f"{args.out} already holds a run; resume it, or choose another folder")
 
 
 def train(args: argparse.Namespace) -> bool:
     """Run as the arguments say; see ``Trainer.run``."""
-    if not args.resume and (args.out / STATE_FILE).exists():
-        raise ValueError(f"{args.out} already holds a run; resume it, or choose another folder")
+    check_run(args)
+    device = find_device(args.device)
     config = SwinIRConfig(
         scale=args.scale,
         in_channels=3,
@@ -115,16 +131,18 @@ def train(args: argparse.Namespace) -> bool:
         validate_every=args.validate_every,
         save_minutes=args.save_minutes,
     )
+    state = read_state(args.out, config) if args.resume else None
+    if state and state["step"] > args.steps:
+        raise ValueError(f"{args.out} is at step {state['step']} already, past {args.steps} steps")
     model = SwinIR(config)
     init_weights(model, args.seed)
     if args.init_from:
         load_fitting(model, args.init_from)
     test_images = read_test_set(args.validate, args.scale) if args.validate else None
     sampler = PatchSampler(load_data(args.data, args.scale, args.patch), args.seed)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(model.to(device), sampler, settings, args.out, test_images)
-    if args.resume:
-        trainer.resume()
+    if state:
+        trainer.resume(state)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     log.info("%d parameters, %s on %s, step %d", parameters, trainer.dtype, device, trainer.step)
     return trainer.run()

@@ -1,36 +1,38 @@
 """Training patches: photographs held in memory, their small versions made once, random crops."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from ..degradation import bicubic_resize
+from ..errors import ImageError
+from ..image_io import IMAGE_SUFFIXES, read_image, to_integers
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 
+def image_paths(folders: Sequence[Path]) -> list[Path]:
+    """Every image file beneath the folders, in an order that does not depend on the disk.
 
-def image_paths(folders: Iterable[Path]) -> list[Path]:
-    """Every image file beneath the folders, in an order that does not depend on the disk."""
+    Raises ``ValueError`` for a folder that is none.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder; name one that holds images")
     return [
         path
         for folder in folders
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     ]
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8. Raises ``OSError`` or ``ValueError`` where there is no readable image."""
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises besides
-        raise OSError(f"{path.name}: {error}") from error
+    """An image file as (H, W, 3) uint8: gray three times, alpha dropped. Raises ``ImageError``."""
+    pixels = to_integers(read_image(path).pixels, 8)
+    return pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1].repeat(3, axis=2)
 
 
 @dataclass
@@ -69,7 +71,7 @@ class PatchDataset:
     def _add(self, path: Path) -> None:
         try:
             high = read_rgb(path)
-        except (OSError, ValueError):
+        except ImageError:
             self.unreadable.append(path)
             return
         height, width = (side // self.scale for side in high.shape[:2])

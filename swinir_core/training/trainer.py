@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ..checkpoint import Checkpoint, write_checkpoint
+from ..config import SwinIRConfig
 from ..files import replacing
 from ..network import SwinIR
 from .data import PatchSampler
@@ -26,6 +27,12 @@ STATE_FILE = "state.pt"
 LOG_FILE = "log.csv"
 LOG_COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr")
 
+STATE_KEYS = frozenset({"config", "model", "average", "optimizer", "step", "seconds", "seed"})
+_NO_STATE = (
+    f"is damaged or not the state of a run; start a new run in another folder, from the "
+    f"{WEIGHTS_FILE} beside it if that is whole"
+)
+
 WARM_UP = 0.01
 FINAL_LEARNING_RATE = 1e-6
 EMA_DECAY = 0.999
@@ -35,7 +42,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train; what to train is the model's configuration."""
+    """How to train; what to train is the model's configuration. Impossible values raise
+    ``ValueError``."""
 
     steps: int
     """Length of the whole run, steps before a resumption included."""
@@ -61,6 +69,18 @@ class TrainSettings:
     save_minutes: float = 5.0
     """Minutes between saves; the end of the run is always saved."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "validate_every"):
+            value = getattr(self, name)
+            if not value >= 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        if not self.save_minutes >= 0:
+            raise ValueError(f"save_minutes must not be negative, got {self.save_minutes}")
+
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
     """Linear warm-up, then half a cosine, from nothing but how far the run has come.
@@ -73,6 +93,29 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     progress = (step - warm_up) / (settings.steps - warm_up)
     height = (1 + math.cos(math.pi * progress)) / 2
     return FINAL_LEARNING_RATE + (settings.learning_rate - FINAL_LEARNING_RATE) * height
+
+
+def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
+    """What ``Trainer.save`` wrote, on the CPU. Raises ``ValueError`` where there is no run, where
+    the file is damaged or foreign, and where the run is of another network."""
+    path = run_dir / STATE_FILE
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = STATE_KEYS - state.keys()
+    except FileNotFoundError as error:
+        raise ValueError(f"{run_dir} holds no run to resume; name the folder of one") from error
+    except OSError:
+        raise
+    except Exception as error:  # torch raises some ten types for files that are no state
+        raise ValueError(f"{path} {_NO_STATE}") from error
+    if missing:
+        raise ValueError(f"{path} {_NO_STATE}")
+    ours, theirs = config.to_dict(), state["config"]
+    different = [name for name in ours if theirs.get(name) != ours[name]]
+    if different:
+        was = ", ".join(f"{name}={theirs.get(name)!r}" for name in different)
+        raise ValueError(f"{path} holds a run of another network, one with {was}")
+    return state
 
 
 def ema_decay(step: int) -> float:
@@ -117,7 +160,10 @@ class Trainer:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
         with stop_signals() as stop:
-            self._train(stop)
+            if self.step < self.settings.steps:
+                self._train(stop)
+            elif self.test_images:
+                self._log(None, self._validate())
         finished = self.step >= self.settings.steps
         self.save()
         log.info("%s at step %d", "finished" if finished else "stopped", self.step)
@@ -158,9 +204,11 @@ class Trainer:
         loss = F.l1_loss(output.float(), high)
         value = loss.item()
         if not math.isfinite(value):
+            saved = (self.run_dir / STATE_FILE).exists()
             raise FloatingPointError(
-                f"the loss is {value} at step {self.step}; resume with a lower learning rate "
-                "or with gradient clipping"
+                f"the loss is {value} at step {self.step}; {'resume' if saved else 'start again'} "
+                f"with a learning rate below {self.settings.learning_rate:g} or with gradient "
+                "clipping"
             )
         self.optimizer.zero_grad()
         loss.backward()
@@ -177,20 +225,23 @@ class Trainer:
         for average, parameter in pairs:
             average.lerp_(parameter, 1 - ema_decay(self.step))
 
-    def _log(self, loss: float, psnr: float | None) -> None:
+    def _log(self, loss: float | None, psnr: float | None) -> None:
         path = self.run_dir / LOG_FILE
         fresh = not path.exists()
         rate = learning_rate(self.step, self.settings)
+        loss_text = "" if loss is None else f"{loss:.6f}"
         psnr_text = "" if psnr is None else f"{psnr:.4f}"
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if fresh:
                 writer.writerow(LOG_COLUMNS)
-            row = (self.step, f"{self.seconds:.1f}", f"{rate:.3e}", f"{loss:.6f}", psnr_text)
-            writer.writerow(row)
+            writer.writerow((self.step, f"{self.seconds:.1f}", f"{rate:.3e}", loss_text, psnr_text))
         log.info(
-            "step %d  loss %.5f  learning rate %.2e%s",
-            *(self.step, loss, rate, f"  PSNR {psnr_text} dB" if psnr_text else ""),
+            "step %d  %slearning rate %.2e%s",
+            self.step,
+            f"loss {loss_text}  " if loss_text else "",
+            rate,
+            f"  PSNR {psnr_text} dB" if psnr_text else "",
         )
 
     def save(self) -> None:
@@ -210,15 +261,8 @@ class Trainer:
         with replacing(self.run_dir / STATE_FILE) as part:
             torch.save(state, part)
 
-    def resume(self) -> None:
-        """Continue from the saved state. Raises ``ValueError`` where it is of another network."""
-        path = self.run_dir / STATE_FILE
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        config = self.model.config.to_dict()
-        different = [name for name in config if state["config"].get(name) != config[name]]
-        if different:
-            was = ", ".join(f"{name}={state['config'].get(name)!r}" for name in different)
-            raise ValueError(f"{path} holds a run of another network, one with {was}")
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from what ``read_state`` gave."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

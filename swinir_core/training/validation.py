@@ -24,7 +24,7 @@ def read_test_set(folder: Path, scale: int) -> list[TestImage]:
 
     The usual layout is ``HR/name.png`` beside ``LR_bicubic/X2/namex2.png``. A folder of
     photographs alone works too, for the small images are made where they are missing.
-    Raises ``ValueError`` when there is no image.
+    Raises ``ValueError`` when there is no image, or one that cannot be scored.
     """
     high_folder = folder / "HR" if (folder / "HR").is_dir() else folder
     low_folder = folder / "LR_bicubic" / f"X{scale}"
@@ -32,9 +32,18 @@ def read_test_set(folder: Path, scale: int) -> list[TestImage]:
     for path in image_paths([high_folder]):
         high = read_rgb(path)
         height, width = (side // scale * scale for side in high.shape[:2])
+        if min(height, width) <= 2 * scale:
+            raise ValueError(
+                f"{path} is too small to score, for {scale} pixels are cut off on every side"
+            )
         high = high[:height, :width]
         low_path = low_folder / f"{path.stem}x{scale}.png"
         low = read_rgb(low_path) if low_path.is_file() else bicubic_resize(high, 1 / scale)
+        if low.shape[:2] != (height // scale, width // scale):
+            raise ValueError(
+                f"{low_path} has {low.shape[1]} x {low.shape[0]} pixels, but {path} calls for "
+                f"{width // scale} x {height // scale}; remove it, and it is made anew"
+            )
         images.append(TestImage(low, high))
     if not images:
         raise ValueError(f"no image to validate on in {folder}")

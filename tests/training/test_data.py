@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from swinir_core import image_io
 from swinir_core.degradation import bicubic_resize
-from swinir_core.training.data import PatchDataset, PatchSampler
+from swinir_core.training.data import PatchDataset, PatchSampler, read_rgb
 
 
 def save_image(path: Path, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -52,6 +53,24 @@ def test_gray_and_transparent_images_become_rgb(tmp_path: Path) -> None:
         Image.new(mode, (20, 20)).save(tmp_path / f"{mode}.png")
     dataset = PatchDataset.from_folders([tmp_path], scale=2, patch=8)
     assert [high.shape for _, high in dataset.pairs] == [(20, 20, 3)] * 3
+
+
+def test_images_are_read_as_the_restorer_reads_them(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(0, 2**16, (5, 7, 4)).astype(np.uint16)
+    rounded = np.round(samples / 257)
+    for channels in (1, 2, 3, 4):
+        path = tmp_path / f"{channels}.png"
+        pixels = samples[..., :channels].astype(np.float32) / 65535
+        image_io.write_image(path, image_io.Image(pixels, bit_depth=16))
+        colours = rounded[..., :3] if channels > 2 else rounded[..., :1].repeat(3, axis=2)
+        read = read_rgb(path)
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(read, colours)
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (7, 5)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_rgb(tmp_path / "turned.jpg").shape == (7, 5, 3)
 
 
 def test_no_usable_image_is_one_clear_error(tmp_path: Path) -> None:

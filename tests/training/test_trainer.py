@@ -3,6 +3,7 @@
 import csv
 import logging
 import math
+import pickle
 import signal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from swinir_core.network import SwinIR
 from swinir_core.training.__main__ import main
 from swinir_core.training.data import PatchDataset, PatchSampler
 from swinir_core.training.init import init_weights
-from swinir_core.training.trainer import Trainer, TrainSettings, learning_rate
+from swinir_core.training.trainer import Trainer, TrainSettings, learning_rate, read_state
 from swinir_core.training.validation import read_test_set
 
 NETWORK = ["--embed-dim", "8", "--depths", "2", "--num-heads", "2", "--window-size", "4"]
@@ -115,7 +116,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert signal.getsignal(number) is handler
 
     resumed = Trainer(tiny_model(seed=9), PatchSampler(dataset), settings(6), tmp_path / "parts")
-    resumed.resume()
+    resumed.resume(read_state(tmp_path / "parts", resumed.model.config))
     assert resumed.step == 3
     assert resumed.run()
 
@@ -163,18 +164,67 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_save(
 ) -> None:
     Trainer(tiny_model(), PatchSampler(dataset), settings(2), tmp_path).run()
     trainer = Trainer(tiny_model(), PatchSampler(dataset), settings(4), tmp_path)
-    trainer.resume()
+    trainer.resume(read_state(tmp_path, trainer.model.config))
     trainer.model.state_dict()["conv_first.bias"].fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="step 2"):
+    with pytest.raises(FloatingPointError, match="step 2; resume with a"):
         trainer.run()
     assert read_checkpoint(tmp_path / "last.safetensors").metadata["trained_steps"] == "2"
 
 
+def test_a_run_that_fails_before_its_first_save_is_not_to_be_resumed(
+    dataset: PatchDataset, tmp_path: Path
+) -> None:
+    trainer = Trainer(
+        tiny_model(), PatchSampler(dataset), settings(9, learning_rate=1e30), tmp_path
+    )
+    with pytest.raises(
+        FloatingPointError, match=r"; start again with a learning rate below 1e\+30"
+    ):
+        trainer.run()
+    assert not (tmp_path / "state.pt").exists()
+
+
+IMPOSSIBLE = {
+    # setting: a value it cannot have
+    "steps": 0,
+    "batch": 0,
+    "log_every": 0,
+    "validate_every": -5,
+    "learning_rate": -0.5,
+    "clip_norm": 0.0,
+    "save_minutes": -1.0,
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+@pytest.mark.parametrize("not_a_number", [False, True])
+def test_impossible_settings_are_refused(name: str, not_a_number: bool) -> None:
+    value = math.nan if not_a_number else IMPOSSIBLE[name]
+    with pytest.raises(ValueError, match=rf"{name} must .* got {value}"):
+        TrainSettings(**{"steps": 1, name: value})
+
+
+NO_STATE = {
+    "empty": b"",
+    "text": b"hello, world",
+    "a pickle of no weights": pickle.dumps(Path(), protocol=2),
+    "a foreign dict": {"epoch": 3},
+    "no dict": [1, 2],
+}
+
+
+@pytest.mark.parametrize("name", NO_STATE)
+def test_what_is_no_state_is_said(tmp_path: Path, name: str) -> None:
+    path, contents = tmp_path / "state.pt", NO_STATE[name]
+    path.write_bytes(contents) if isinstance(contents, bytes) else torch.save(contents, path)
+    with pytest.raises(ValueError, match=r"state\.pt is damaged or not the state of a run"):
+        read_state(tmp_path, tiny_model().config)
+
+
 def test_the_state_of_another_network_is_refused(dataset: PatchDataset, tmp_path: Path) -> None:
     Trainer(tiny_model(), PatchSampler(dataset), settings(1), tmp_path).run()
-    other = Trainer(tiny_model(scale=3), PatchSampler(dataset), settings(1), tmp_path)
     with pytest.raises(ValueError, match="scale=2"):
-        other.resume()
+        read_state(tmp_path, tiny_model(scale=3).config)
 
 
 @pytest.mark.parametrize("steps", [1, 10, 1000, 123_457])
@@ -218,8 +268,24 @@ def test_test_set_layouts(photographs: Path, tmp_path: Path) -> None:
     assert not images[0].low.any()
     np.testing.assert_array_equal(images[1].low, plain[1].low)
 
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image to validate on"):
-        read_test_set(tmp_path / "set" / "LR_bicubic" / "X3", scale=3)
+        read_test_set(tmp_path / "empty", scale=3)
+
+
+def test_a_test_image_that_does_not_fit_is_refused_at_once(
+    photographs: Path, tmp_path: Path
+) -> None:
+    low = tmp_path / "set" / "LR_bicubic" / "X2" / "1x2.png"
+    low.parent.mkdir(parents=True)
+    photographs.rename(tmp_path / "set" / "HR")
+    Image.new("RGB", (24, 17)).save(low)
+    with pytest.raises(ValueError, match=r"1x2\.png has 24 x 17 pixels, .*1\.png .* 24 x 18"):
+        read_test_set(tmp_path / "set", scale=2)
+
+    Image.new("RGB", (40, 5)).save(tmp_path / "set" / "HR" / "0.png")
+    with pytest.raises(ValueError, match=r"0\.png is too small to score"):
+        read_test_set(tmp_path / "set", scale=2)
 
 
 def test_command_line(photographs: Path, tmp_path: Path, caplog) -> None:
@@ -239,6 +305,12 @@ def test_command_line(photographs: Path, tmp_path: Path, caplog) -> None:
     assert [row["step"] for row in read_log(tmp_path / "run")] == ["1", "2", "3"]
 
     caplog.clear()
+    assert main([*common, *run, "--steps", "3", "--resume"]) == 0
+    end = read_log(tmp_path / "run")[-1]
+    assert (end["step"], end["loss"], bool(end["psnr"])) == ("3", "", True)
+    assert main([*common, *run, "--steps", "2", "--resume"]) == 1
+    assert "is at step 3 already" in caplog.text
+
     weights = tmp_path / "run" / "last.safetensors"
     finer = ["--out", str(tmp_path / "x3"), "--scale", "3", "--steps", "1"]
     assert main([*common, *finer, "--init-from", str(weights)]) == 0
@@ -251,3 +323,38 @@ def test_command_line_without_images(tmp_path: Path, caplog) -> None:
     out = ["--out", str(tmp_path / "run"), "--steps", "1"]
     assert main(["--data", str(tmp_path / "empty"), *out, *NETWORK]) == 1
     assert "no usable training image" in caplog.text
+
+
+WRONG = {
+    # name: arguments, what the message says
+    "no steps": (["--steps", "0"], "steps must be at least 1, got 0"),
+    "no log": (["--log-every", "0"], "log_every must be at least 1, got 0"),
+    "no patch": (["--batch", "0"], "batch must be at least 1, got 0"),
+    "negative seed": (["--seed", "-1"], "got -1"),
+    "absent device": (["--device", "cuda:99"], "--device cuda:99: this machine has only"),
+    "unknown device": (["--device", "gpu"], "--device gpu: this machine has only"),
+    "nothing to resume": (["--resume"], "run holds no run to resume"),
+    "a file as folder": (["--out", "weights.txt"], "weights.txt is not a folder"),
+    "no test set": (["--validate", "nowhere"], "nowhere is not a folder"),
+    "a missing folder": (["--data", ".", "nowhere"], "nowhere is not a folder"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_argument_is_one_sentence(
+    photographs: Path, tmp_path: Path, name: str, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weights.txt").touch()
+    arguments, reason = WRONG[name]
+    run = ["--data", "photographs", "--out", "run", "--steps", "1", "--patch", "8", *NETWORK]
+    assert main([*run, *arguments]) == 1
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert reason in record.getMessage()
+    assert not Path("run").exists()
+
+
+def test_an_empty_name_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--data", "", "--out", "run", "--steps", "1"])
+    assert "--data: must name something" in capsys.readouterr().err
