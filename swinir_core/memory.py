@@ -93,8 +93,9 @@ def _body_bytes(
 
 
 def _layer_bytes(config: SwinIRConfig, tokens: int, dtype: torch.dtype) -> int:
-    """The temporaries of a Swin layer."""
-    return tokens * config.embed_dim * 12 * dtype.itemsize
+    """The temporaries of a Swin layer: logits, and all else in multiples of the features."""
+    logits = max(config.num_heads) * config.window_size**2
+    return tokens * (9 * config.embed_dim + logits) * dtype.itemsize
 
 
 def _strip_values(config: SwinIRConfig) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from swinir_core import PRESETS, SwinIR, SwinIRConfig, memory
+from swinir_core import PRESETS, SwinIR, SwinIRConfig, memory, window_attention
 from swinir_core.network import pad_to_multiple
 from tests.reference import our_network, reference_network
 
@@ -195,6 +195,16 @@ def test_with_and_without_a_graph_the_result_is_the_same() -> None:
     assert torch.allclose(network(x), expected, atol=1e-6)
     network.requires_grad_(False)
     assert torch.allclose(network(x.requires_grad_()), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("head_dim", [6, 10, 16, 30])
+@pytest.mark.parametrize("tokens", [1, 49, 64])
+def test_every_path_of_attention_gives_the_same(head_dim: int, tokens: int) -> None:
+    qkv = torch.randn(5, tokens, 3, 2, head_dim)
+    bias = torch.randn(2, tokens, tokens)
+    expected = window_attention._differentiable(qkv, bias)
+    for path in (window_attention._channel_major, window_attention._fused):
+        assert torch.allclose(path(qkv, bias), expected, atol=1e-5)
 
 
 def test_gradients_equal_the_reference() -> None:
