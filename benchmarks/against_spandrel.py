@@ -44,7 +44,7 @@ def main() -> None:
     results = [measure(preset, side, args.rounds) for preset, side in CASES if side <= args.largest]
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(environment(args.threads) | {"cases": results}, indent=2))
+        args.json.write_text(json.dumps(environment(args.threads, args.rounds) | {"cases": results}, indent=2))
 
 
 @torch.inference_mode()
@@ -86,9 +86,9 @@ def peak(run: Callable[[], Tensor]) -> int:
     return memory.peak
 
 
-def environment(threads: int) -> dict[str, object]:
+def environment(threads: int, rounds: int) -> dict[str, object]:
     return {
-        "command": f"python -m benchmarks.against_spandrel --threads {threads}",
+        "command": f"python -m benchmarks.against_spandrel --threads {threads} --rounds {rounds}",
         "processor": platform.processor() or platform.machine(),
         "threads": threads,
         "torch": torch.__version__,
