@@ -44,7 +44,9 @@ def main() -> None:
     results = [measure(preset, side, args.rounds) for preset, side in CASES if side <= args.largest]
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(environment(args.threads, args.rounds) | {"cases": results}, indent=2))
+        args.json.write_text(
+            json.dumps(environment(args.threads, args.rounds) | {"cases": results}, indent=2)
+        )
 
 
 @torch.inference_mode()
