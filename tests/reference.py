@@ -13,12 +13,11 @@ from swinir_core import SwinIR, SwinIRConfig
 BUFFERS = ("attn_mask", "relative_position_index")
 
 
-def reference_network(config: SwinIRConfig, seed: int = 0) -> nn.Module:
-    """Spandrel's network for ``config``; norms, biases and bias tables are perturbed too."""
-    torch.manual_seed(seed)
+def fresh_reference(config: SwinIRConfig) -> nn.Module:
+    """Spandrel's network for ``config`` as it is initialised, buffers included."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch.meshgrid without indexing
-        network = ReferenceSwinIR(
+        return ReferenceSwinIR(
             img_size=config.img_size,
             patch_size=1,
             in_chans=config.in_channels,
@@ -36,6 +35,12 @@ def reference_network(config: SwinIRConfig, seed: int = 0) -> nn.Module:
             resi_connection=config.resi_connection,
             start_unshuffle=config.start_unshuffle,
         )
+
+
+def reference_network(config: SwinIRConfig, seed: int = 0) -> nn.Module:
+    """Spandrel's network for ``config``; norms, biases and bias tables are perturbed too."""
+    torch.manual_seed(seed)
+    network = fresh_reference(config)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             spread = 0.5 if "bias_table" in name or "pos_embed" in name else 0.02

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
-from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 
 import swinir_core as sc
 from tests.host.comfy_host import PACK, ComfyHost
+from tests.reference import fresh_reference
 
 REPOSITORY = Path(__file__).parents[2]
 TRACEBACK = re.compile(r"Traceback.*\n(?:[ \t].*\n)*")
@@ -140,22 +140,7 @@ def save(model: sc.SwinIR, path: Path) -> Path:
 
 def save_official(model: sc.SwinIR, path: Path) -> None:
     """As the reference implementation saves it, with the buffers that spandrel insists on."""
-    config = model.config
-    reference = SpandrelSwinIR(
-        img_size=config.img_size,
-        in_chans=config.in_channels,
-        embed_dim=config.embed_dim,
-        depths=list(config.depths),
-        num_heads=list(config.num_heads),
-        window_size=config.window_size,
-        mlp_ratio=config.mlp_ratio,
-        upscale=config.upscale,
-        img_range=config.img_range,
-        upsampler="" if config.upsampler == "none" else config.upsampler,
-        resi_connection=config.resi_connection,
-        start_unshuffle=config.start_unshuffle,
-    )
-    buffers = dict(reference.named_buffers())
+    buffers = dict(fresh_reference(model.config).named_buffers())
     torch.save({"params": {**model.state_dict(), **buffers}}, path)
 
 
