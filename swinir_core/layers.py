@@ -32,17 +32,27 @@ class LayerFactory:
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
         """A convolution that keeps the image size."""
-        return self.operations.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            padding=kernel_size // 2,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        return self._conv(in_channels, out_channels, kernel_size, self.dtype)
+
+    def stream_conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
+        """The same for one that reads the residual stream, which float16 does not hold."""
+        dtype = torch.float32 if self.dtype == torch.float16 else self.dtype
+        return self._conv(in_channels, out_channels, kernel_size, dtype)
 
     def norm(self, channels: int) -> nn.Module:
         return self.operations.LayerNorm(channels, device=self.device, dtype=self.norm_dtype)
 
     def parameter(self, *shape: int) -> nn.Parameter:
         return nn.Parameter(torch.zeros(shape, device=self.device, dtype=self.norm_dtype))
+
+    def _conv(
+        self, in_channels: int, out_channels: int, kernel_size: int, dtype: torch.dtype | None
+    ) -> nn.Module:
+        return self.operations.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            device=self.device,
+            dtype=dtype,
+        )

@@ -7,15 +7,21 @@ import torch
 
 from .config import SwinIRConfig
 
-STRIP_MARGIN = 3
+CONV_MARGIN = 2
+"""Rows of features beyond a strip that the convolutions of a residual connection see: two of 3x3
+at most."""
+
+HEAD_MARGIN = 3
 """Rows of features beyond a strip that the convolutions of the reconstruction see: one for each
 convolution at feature resolution, of which there are two at most, and less than one for all later
 ones together."""
 
-_CPU_TOKENS_A_THREAD = 512
+_CPU_TOKENS_A_THREAD = 1024
 _GPU_TOKENS = 2**16
-_STRIP_ROWS = 64
-_STRIP_PIXELS = 2**14
+_STRIP_ROWS = 32
+_INDEX_BYTES = 8
+_CPU_STRIP_PIXELS = 2**12
+_GPU_STRIP_PIXELS = 2**17
 
 
 def tokens_at_once(device: torch.device) -> int:
@@ -26,9 +32,10 @@ def tokens_at_once(device: torch.device) -> int:
     return _GPU_TOKENS
 
 
-def strip_rows(width: int) -> int:
-    """Rows of features the reconstruction runs over at a time."""
-    return max(_STRIP_ROWS, _STRIP_PIXELS // width)
+def strip_rows(width: int, window: int, device: torch.device) -> int:
+    """Rows of ``width`` feature pixels a convolution runs over at a time, in whole windows."""
+    pixels = _CPU_STRIP_PIXELS if device.type == "cpu" else _GPU_STRIP_PIXELS
+    return -(-max(_STRIP_ROWS, pixels // width) // window) * window
 
 
 def estimate_memory(
@@ -41,23 +48,25 @@ def estimate_memory(
 ) -> int:
     """Peak growth in bytes while the network runs on (batch, C, height, width) in one piece.
 
-    Weights and the input itself are not counted. The bound: about five feature maps, and either a
-    fixed number of tokens in a Swin layer or a strip of the reconstruction with the whole result.
+    Weights and the input itself are not counted. The bound: three feature maps of the residual
+    stream (the shallow features, the input of an RSTB and what its layers work on), and either the
+    temporaries of a Swin layer for a fixed number of tokens, or those of a convolution for a fixed
+    number of rows, or the whole result with a strip of the reconstruction.
     """
     alignment, unshuffle = config.alignment, config.start_unshuffle
     rows = -(-height // alignment) * alignment // unshuffle
     columns = -(-width // alignment) * alignment // unshuffle
+    device = torch.device(device)
     pixels = batch * rows * columns
-    tokens = min(tokens_at_once(torch.device(device)), pixels)
-    layer = _body_bytes(config, pixels, dtype, maps=(3, 0)) + _layer_bytes(config, tokens, dtype)
-    body = _body_bytes(config, pixels, dtype, maps=(2, 3))
-    strip_pixels = batch * columns * min(strip_rows(columns) + 2 * STRIP_MARGIN, rows)
-    head = (
-        _body_bytes(config, pixels, dtype, maps=(0, 1))
-        + _strip_values(config) * strip_pixels * dtype.itemsize
-        + 2 * config.in_channels * config.upscale**2 * pixels * dtype.itemsize
+    tokens = min(tokens_at_once(device), pixels)
+    strip = strip_rows(batch * columns, config.window_size, device)
+    result = config.in_channels * config.upscale**2 * pixels * dtype.itemsize
+    stream = pixels * (3 * config.embed_dim * max(4, dtype.itemsize) + _INDEX_BYTES)
+    return stream + max(
+        _layer_bytes(config, tokens),
+        _conv_bytes(config, batch * columns * min(strip + 2 * CONV_MARGIN, rows), dtype),
+        result + _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype),
     )
-    return max(layer, body, head)
 
 
 def free_memory(device: torch.device) -> int:
@@ -83,25 +92,26 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _body_bytes(
-    config: SwinIRConfig, pixels: int, dtype: torch.dtype, maps: tuple[int, int]
-) -> int:
-    """So many feature maps of the residual stream, and so many in the type of the arithmetic."""
-    stream, arithmetic = maps
-    size = stream * max(4, dtype.itemsize) + arithmetic * dtype.itemsize
-    return pixels * config.embed_dim * size
-
-
-def _layer_bytes(config: SwinIRConfig, tokens: int, dtype: torch.dtype) -> int:
-    """The temporaries of a Swin layer: logits, and all else in multiples of the features."""
+def _layer_bytes(config: SwinIRConfig, tokens: int) -> int:
+    """The temporaries of a Swin layer: the bias with and without mask, float32 logits, and all else
+    in multiples of the features."""
+    bias = max(config.num_heads) * config.window_size**4
     logits = max(config.num_heads) * config.window_size**2
-    return tokens * (9 * config.embed_dim + logits) * dtype.itemsize
+    return 4 * (2 * bias + tokens * (9 * config.embed_dim + logits))
 
 
-def _strip_values(config: SwinIRConfig) -> int:
-    """Values a feature pixel has in the largest maps of the reconstruction alive together."""
+def _conv_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:
+    """A strip of the residual stream in the type of its convolution, and what that makes of it."""
+    itemsize = 4 if dtype == torch.float16 else dtype.itemsize
+    return 2 * config.embed_dim * pixels * itemsize
+
+
+def _head_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:
+    """The largest maps of the reconstruction that are alive together, for one strip."""
     if config.upsampler == "pixelshuffle":
-        return 2 * config.num_feat * config.upscale**2
-    if config.upsampler == "nearest+conv":
-        return 3 * config.num_feat * config.upscale**2
-    return config.in_channels * config.upscale**2
+        values = 2 * config.num_feat * config.upscale**2
+    elif config.upsampler == "nearest+conv":
+        values = 3 * config.num_feat * config.upscale**2
+    else:
+        values = config.embed_dim + 2 * config.in_channels * config.upscale**2
+    return values * pixels * dtype.itemsize

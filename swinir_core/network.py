@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .config import SwinIRConfig
 from .layers import LayerFactory
-from .memory import STRIP_MARGIN, estimate_memory, strip_rows
+from .memory import HEAD_MARGIN, estimate_memory
 from .window_attention import WindowAttention
 from .windows import WindowPlan
 
@@ -91,16 +91,23 @@ class SwinIR(nn.Module):
         """Input pixels per window side."""
         return self.config.alignment
 
+    def set_drop_path(self, rate: float) -> None:
+        """Stochastic depth for training: from nothing in the first Swin layer to ``rate`` in the
+        last, linearly, as in the reference implementation."""
+        rates = torch.linspace(0, rate, len(self.stages)).tolist()
+        for layer, probability in zip(self.stages, rates, strict=True):
+            layer.drop_path = probability
+
     @property
-    def stages(self) -> list[nn.Module]:
+    def stages(self) -> list[SwinTransformerLayer]:
         """The Swin layers, which take most of the time of a run."""
         return [layer for layer in self.modules() if isinstance(layer, SwinTransformerLayer)]
 
     def estimate_memory(
-        self, height: int, width: int, dtype: torch.dtype, device: torch.device
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
-        """Peak growth in bytes while one image of this size is run in one piece."""
-        return estimate_memory(self.config, height, width, dtype=dtype, device=device)
+        """Peak growth in bytes while ``batch`` images of this size are run together."""
+        return estimate_memory(self.config, height, width, batch, dtype, device)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -111,11 +118,11 @@ class SwinIR(nn.Module):
         x = (x - mean) * config.img_range
         features = self.conv_first(x)
         plan = WindowPlan.build(features, config.window_size, self.keeps_graph(x))
-        features = features + self.conv_after_body(self.deep_features(features, plan))
-        y = self.reconstruct_strip(features) if plan.keeps_graph else self.reconstruct(features)
+        features = plan.to_windows(features)
+        y = self.reconstruct(self.deep_features(features, plan), plan)
         if config.upsampler == "none":
-            y = x + y
-        y = y / config.img_range + mean
+            y += x
+        y = y.div_(config.img_range).add_(mean)
         return y[..., : height * config.scale, : width * config.scale]
 
     def keeps_graph(self, x: Tensor) -> bool:
@@ -125,41 +132,47 @@ class SwinIR(nn.Module):
         )
 
     def deep_features(self, shallow: Tensor, plan: WindowPlan) -> Tensor:
-        """(B, embed_dim, h, w) to the same shape; ``h`` and ``w`` are multiples of the window."""
-        x = self.patch_embed(plan.to_windows(shallow))
+        """Shallow features to the sum of these and the deep ones, (windows, N, embed_dim)."""
+        x = self.patch_embed(shallow)
         if self.config.ape:
-            x = x + plan.to_windows(self.position_embedding(shallow))
+            size = (plan.height, plan.columns * plan.size)
+            position = self.position_embedding(*size).to(x.device)
+            x = x + plan.to_windows(position.expand(plan.batch, -1, -1, -1))
         for rstb in self.layers:
-            x = rstb(x, plan, batch=len(shallow))
-        return plan.to_features(self.norm(x).to(plan.dtype), batch=len(shallow))
+            x = rstb(x, plan)
+        return plan.add_convolved(shallow, self.conv_after_body, self.normalise(x, plan))
 
-    def position_embedding(self, features: Tensor) -> Tensor:
-        """The absolute embedding of ``features`` (B, C, h, w), resampled where the size differs
+    def normalise(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        """The norm after the last RSTB."""
+        if plan.keeps_graph:
+            return self.norm(x)
+        plan.run_in_place(lambda part, _: part.copy_(self.norm(part)), x, shifted=False)
+        return x
+
+    def position_embedding(self, height: int, width: int) -> Tensor:
+        """The absolute embedding (1, embed_dim, height, width), resampled where the size differs
         from that of the training patches (where the reference implementation cannot run)."""
         side = self.config.img_size
-        embedding = self.absolute_pos_embed.to(features.device)
-        embedding = embedding.unflatten(1, (side, side)).movedim(-1, 1)
-        size = features.shape[-2:]
-        if size != (side, side):
-            embedding = F.interpolate(embedding, size, mode="bicubic", align_corners=False)
-        return embedding.expand(len(features), -1, -1, -1)
+        embedding = self.absolute_pos_embed.unflatten(1, (side, side)).movedim(-1, 1)
+        if (height, width) == (side, side):
+            return embedding
+        return F.interpolate(embedding, (height, width), mode="bicubic", align_corners=False)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """(B, embed_dim, h, w) features to (B, C, upscale * h, upscale * w) pixels.
+    def reconstruct(self, windows: Tensor, plan: WindowPlan) -> Tensor:
+        """Features in windows (windows, N, embed_dim) to (B, C, upscale * h, upscale * w) pixels.
 
         A few rows at a time, because at full size these features outgrow those of the body.
         """
-        rows = strip_rows(x.shape[-1])
-        height, upscale = x.shape[-2], self.config.upscale
-        if height <= rows:
-            return self.reconstruct_strip(x)
-        out = x.new_empty(len(x), self.config.in_channels, height * upscale, x.shape[-1] * upscale)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            first = max(top - STRIP_MARGIN, 0)
-            strip = self.reconstruct_strip(x[:, :, first : bottom + STRIP_MARGIN])
+        if plan.keeps_graph:
+            return self.reconstruct_strip(plan.to_features(windows).to(plan.dtype))
+        upscale = self.config.upscale
+        size = (plan.height * upscale, plan.columns * plan.size * upscale)
+        out = windows.new_empty(plan.batch, self.config.in_channels, *size, dtype=plan.dtype)
+        for top, bottom in plan.strips():
+            first, strip = plan.strip(windows, top, bottom, HEAD_MARGIN, plan.dtype)
             kept = slice((top - first) * upscale, (bottom - first) * upscale)
-            out[:, :, top * upscale : bottom * upscale] = strip[:, :, kept]
+            pixels = self.reconstruct_strip(strip)[:, :, kept]
+            out[:, :, top * upscale : bottom * upscale] = pixels
         return out
 
     def reconstruct_strip(self, x: Tensor) -> Tensor:
@@ -180,18 +193,14 @@ class SwinIR(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches are single pixels here, so all that is left of the embedding is its norm.
-
-    The residual stream begins here, in at least float32: its spread grows from block to block
-    beyond what half precision holds.
-    """
+    """Patches are single pixels here, so all that is left of the embedding is its norm."""
 
     def __init__(self, dim: int, patch_norm: bool, layers: LayerFactory) -> None:
         super().__init__()
-        self.norm = layers.norm(dim) if patch_norm else nn.Identity()
+        self.norm = layers.norm(dim) if patch_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
+        return x.clone() if self.norm is None else self.norm(x)
 
 
 class RSTB(nn.Module):
@@ -204,11 +213,10 @@ class RSTB(nn.Module):
         self.residual_group = ResidualGroup(config, depth, num_heads, layers)
         self.conv = residual_conv(config, layers)
 
-    def forward(self, x: Tensor, plan: WindowPlan, batch: int) -> Tensor:
-        """The residual stream (windows, N, C) of ``batch`` images in and out."""
-        y = self.residual_group(x, plan)
-        y = self.conv(plan.to_features(y.to(plan.dtype), batch))
-        return x + plan.to_windows(y)
+    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        """The residual stream (windows, N, C) in and out."""
+        y = self.residual_group(plan.working_copy(x), plan)
+        return plan.add_convolved(x, self.conv, y)
 
 
 class ResidualGroup(nn.Module):
@@ -218,14 +226,13 @@ class ResidualGroup(nn.Module):
         self, config: SwinIRConfig, depth: int, num_heads: int, layers: LayerFactory
     ) -> None:
         super().__init__()
-        shifts = config.img_size > config.window_size
+        shifts = config.img_size > config.window_size > 1
         self.blocks = nn.ModuleList(
             SwinTransformerLayer(config, num_heads, shifts and i % 2 == 1, layers)
             for i in range(depth)
         )
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        x = x.clone(memory_format=torch.contiguous_format)  # Layers overwrite it.
         for block in self.blocks:
             x = block(x, plan)
         return x
@@ -233,6 +240,9 @@ class ResidualGroup(nn.Module):
 
 class SwinTransformerLayer(nn.Module):
     """Window attention and an MLP, each after a norm and around a shortcut (equations 5, 6)."""
+
+    drop_path = 0.0
+    """How likely a shortcut is all that is left of a branch, in training."""
 
     def __init__(
         self, config: SwinIRConfig, num_heads: int, shifted: bool, layers: LayerFactory
@@ -246,14 +256,31 @@ class SwinTransformerLayer(nn.Module):
         self.mlp = MLP(dim, config.hidden_dim, layers)
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        """(windows, N, C) in and out; overwrites ``x`` where no gradients are wanted."""
         bias = self.attn.position_bias(plan)
 
-        def layer(x: Tensor, mask: Tensor | None) -> Tensor:
+        def attend(x: Tensor, mask: Tensor | None) -> Tensor:
             masked_bias = bias if mask is None else bias + mask
-            x = x + self.attn(self.norm1(x).to(plan.dtype), masked_bias)
-            return x + self.mlp(self.norm2(x).to(plan.dtype))
+            return self.attn(self.norm1(x).to(plan.dtype), masked_bias, plan.keeps_graph)
 
-        return plan.run(layer, x, self.shifted)
+        def layer(x: Tensor, mask: Tensor | None) -> Tensor:
+            x += attend(x, mask)
+            x += self.mlp(self.norm2(x).to(plan.dtype))
+            return x
+
+        if not plan.keeps_graph:
+            plan.run_in_place(layer, x, self.shifted)
+            return x
+        x = x + self.dropped(plan.run(attend, x, self.shifted), plan.batch)
+        return x + self.dropped(self.mlp(self.norm2(x).to(plan.dtype)), plan.batch)
+
+    def dropped(self, branch: Tensor, batch: int) -> Tensor:
+        """Stochastic depth (Huang et al. 2016): (windows, N, C) of ``batch`` images, the branch
+        zero for some of these and the rest enlarged, so that the mean stays what it is."""
+        if not self.training or self.drop_path == 0:
+            return branch
+        kept = branch.new_empty(batch, 1, 1, 1).bernoulli_(1 - self.drop_path)
+        return (branch.unflatten(0, (batch, -1)) * (kept / (1 - self.drop_path))).flatten(0, 1)
 
 
 class MLP(nn.Module):
@@ -272,13 +299,13 @@ def residual_conv(config: SwinIRConfig, layers: LayerFactory) -> nn.Module:
     """The convolution before a residual connection: one, or a bottleneck of three."""
     dim, narrow = config.embed_dim, config.embed_dim // 4
     if config.resi_connection == "1conv":
-        return layers.conv(dim, dim)
+        return layers.stream_conv(dim, dim)
     return nn.Sequential(
-        layers.conv(dim, narrow),
+        layers.stream_conv(dim, narrow),
         nn.LeakyReLU(0.2),
-        layers.conv(narrow, narrow, kernel_size=1),
+        layers.stream_conv(narrow, narrow, kernel_size=1),
         nn.LeakyReLU(0.2),
-        layers.conv(narrow, dim),
+        layers.stream_conv(narrow, dim),
     )
 
 

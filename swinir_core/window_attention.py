@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,7 +17,13 @@ _HEAD_DIM_MULTIPLE = 16
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention with a learned relative position bias."""
+    """Multi-head self-attention with a learned relative position bias.
+
+    Three paths give the same result. On a CPU ``channel_major`` products share the work between
+    threads better than fused attention does, and heads of 10 or 30 channels cost nothing extra;
+    elsewhere ``fused`` attention keeps the logits out of memory; ``differentiable`` gives the
+    gradient of the bias, which fused attention does not know.
+    """
 
     def __init__(
         self, dim: int, num_heads: int, window_size: int, qkv_bias: bool, layers: LayerFactory
@@ -26,54 +34,68 @@ class WindowAttention(nn.Module):
         self.qkv = layers.linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = layers.linear(dim, dim)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(windows, N, C) normalised tokens and (heads, N, N) to (windows, N, C)."""
-        qkv = rearrange(self.qkv(x), "b n (qkv h d) -> b n qkv h d", qkv=3, h=self.num_heads)
-        return self.proj(rearrange(attention(qkv, bias), "b h n d -> b n (h d)"))
+    def forward(self, x: Tensor, bias: Tensor, keeps_graph: bool) -> Tensor:
+        """(windows, N, C) normalised tokens and (heads, N, N), or one such bias for each window,
+        to (windows, N, C)."""
+        if x.device.type == "cpu" and not keeps_graph:
+            return self.proj(channel_major(x, self.qkv.weight, self.qkv.bias, bias))
+        qkv = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
+        attend = differentiable if keeps_graph else fused
+        return self.proj(rearrange(attend(qkv, bias), "b h n d -> b n (h d)"))
 
     def position_bias(self, plan: WindowPlan) -> Tensor:
         """(heads, N, N) from the bias table, where the plan is."""
         table = self.relative_position_bias_table.to(plan.bias_index.device)
-        return rearrange(table[plan.bias_index], "(q k) h -> h q k", q=plan.size**2)
+        return rearrange(table[plan.bias_index], "(q k) h -> h q k", q=plan.size**2).contiguous()
 
 
-def attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q kᵀ / sqrt(d) + bias) v, (windows, heads, N, d).
+def differentiable(qkv: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q kᵀ / sqrt(d) + bias) v as the equation reads.
 
-    ``qkv`` is (windows, N, 3, heads, d) and ``bias`` (heads, N, N).
+    ``qkv`` is (3, windows, heads, N, d), the result (windows, heads, N, d).
     """
-    bias = bias.to(qkv.dtype)
-    if bias.requires_grad:
-        return _differentiable(qkv, bias)
-    if qkv.device.type == "cpu" and qkv.dtype == torch.float32:
-        return _channel_major(qkv, bias)
-    return _fused(qkv, bias)
-
-
-def _differentiable(qkv: Tensor, bias: Tensor) -> Tensor:
-    """As the equation reads; fused attention knows no gradient of the bias."""
-    q, k, v = rearrange(qkv, "b n qkv h d -> qkv b h n d")
+    q, k, v = qkv
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
     return logits.softmax(dim=-1).to(v.dtype) @ v
 
 
-def _channel_major(qkv: Tensor, bias: Tensor) -> Tensor:
-    """Batched products of (d, N) matrices: on a CPU these share the work between threads better
-    than fused attention, and head dimensions of 10 and 30 cost nothing extra."""
-    heads, head_dim = qkv.shape[-2:]
-    q, k, v = rearrange(qkv, "b n qkv h d -> qkv (b h) d n")
-    logits = torch.bmm(q.transpose(1, 2) * head_dim**-0.5, k)
-    logits.unflatten(0, (-1, heads)).add_(bias)
-    torch.softmax(logits, -1, out=logits)
-    out = torch.bmm(v, logits.transpose(1, 2))
-    return rearrange(out, "(b h) d n -> b h n d", h=heads)
-
-
-def _fused(qkv: Tensor, bias: Tensor) -> Tensor:
+def fused(qkv: Tensor, bias: Tensor) -> Tensor:
+    """The same by PyTorch's own kernels."""
     head_dim = qkv.shape[-1]
     padding = -head_dim % _HEAD_DIM_MULTIPLE
-    if padding:
-        qkv = F.pad(qkv, (0, padding))
-    q, k, v = rearrange(qkv, "b n qkv h d -> qkv b h n d")
+    q, k, v = F.pad(qkv, (0, padding)) if padding else qkv
+    bias = bias.to(qkv.dtype)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=head_dim**-0.5)
     return out[..., :head_dim]
+
+
+def channel_major(x: Tensor, weight: Tensor, qkv_bias: Tensor | None, bias: Tensor) -> Tensor:
+    """The same from (windows, N, C) tokens, projection included, to (windows, N, C).
+
+    Weights times transposed tokens give q, k and v as (d, N) matrices, the layout the products
+    want, with nothing to permute. Logits are float32 whatever the type of ``x``. Weights on the CPU
+    are where they are computed with, so they need not be asked for through their layer.
+    """
+    windows, tokens, dim = x.shape
+    heads = len(bias)
+    qkv = _project(
+        x, weight.to(x.dtype), None if qkv_bias is None else qkv_bias.to(x.dtype)[:, None]
+    )
+    q, k, v = (part.float().reshape(windows * heads, -1, tokens) for part in qkv)
+    logits = x.new_empty(windows, *bias.shape, dtype=torch.float32).copy_(bias).flatten(0, 1)
+    logits.baddbmm_(q.mT, k, alpha=q.shape[1] ** -0.5)
+    torch.softmax(logits, -1, out=logits)
+    out = torch.bmm(v, logits.mT).view(windows, dim, tokens)
+    return out.mT.contiguous().to(x.dtype)
+
+
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Sequence[Tensor]:
+    """q, k and v (windows, C, N) of (windows, N, C)."""
+    if x.dtype == torch.float32:
+        weight = weight.expand(len(x), -1, -1)
+        qkv = torch.bmm(weight, x.mT) if bias is None else torch.baddbmm(bias, weight, x.mT)
+        return qkv.chunk(3, dim=1)
+    # In other types the batched product would copy the weights for every window.
+    tokens = x.flatten(0, 1).T
+    qkv = torch.mm(weight, tokens) if bias is None else torch.addmm(bias, weight, tokens)
+    return rearrange(qkv, "(qkv c) (w n) -> qkv w c n", qkv=3, w=len(x)).unbind()

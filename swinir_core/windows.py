@@ -1,27 +1,32 @@
-"""How features are laid out while Swin layers run, and the loop over windows.
+"""How features are laid out while Swin layers run, and the loops over windows and rows.
 
-Between two convolutions the features are kept as windows: (windows, N, C), N tokens a window, the
-windows of the unshifted grid one after another. A layer with regular windows then works on plain
-slices; a shifted layer gathers the tokens of its windows by index and puts them back, so nothing
-is rolled or partitioned anew. Since no window sees another, a layer runs over a bounded number of
-windows at a time, in place, and its temporaries stay in the cache whatever the image size. That is
-where the speed comes from: on a CPU most of the time of doing everything at once is spent on
-touching new memory.
+From the first convolution to the last the features are kept as windows: (windows, N, C), N tokens
+a window, the windows of the unshifted grid one after another. A layer with regular windows then
+works on plain slices; a shifted layer gathers the tokens of its windows by index and puts them
+back, so nothing is rolled or partitioned anew. Since no window sees another, a layer runs over a
+bounded number of windows at a time, in place; a convolution runs over a bounded number of rows and
+is added in place. Their temporaries stay in the cache whatever the image size. That is where the
+speed comes from: on a CPU most of the time of doing everything at once is spent on touching new
+memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
-from .memory import tokens_at_once
+from .memory import CONV_MARGIN, strip_rows, tokens_at_once
 
 MASKED = -100.0
 """Added to the logits of token pairs that are not neighbours; models were trained with it."""
+
+Layer: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
+"""(windows, N, C), and a mask to add to their logits, to (windows, N, C)."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,12 @@ class WindowPlan:
     size: int
     """Side of a window, in feature pixels."""
 
+    batch: int
     rows: int
     """Windows from top to bottom."""
+
+    columns: int
+    """Windows from left to right."""
 
     dtype: torch.dtype
     """Type of the heavy arithmetic; the residual stream is never narrower than float32."""
@@ -58,74 +67,171 @@ class WindowPlan:
     windows_at_once: int
     """How many windows a layer runs over at a time."""
 
-    keeps_graph: bool
-    """Whether gradients are wanted, so that nothing may be overwritten."""
+    strip_rows: int
+    """How many rows of features a convolution runs over at a time; whole windows."""
+
+    room: Tensor | None
+    """(windows, N, C), what a group of layers works on; ``None`` where gradients are wanted, so
+    that nothing may be overwritten."""
 
     @classmethod
     def build(cls, features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
         """The plan for ``features`` (B, C, H, W), whose sides are multiples of ``size``."""
-        batch, _, height, width = features.shape
-        position = torch.arange(size, device=features.device)
+        batch, channels, height, width = features.shape
+        windows = batch * height * width // size**2
+        device, dtype = features.device, features.dtype
+        position = torch.arange(size, device=device)
         row, column = (grid.flatten() for grid in torch.meshgrid(position, position, indexing="ij"))
         row_offset = row[:, None] - row + size - 1
         column_offset = column[:, None] - column + size - 1
         return cls(
-            size,
-            height // size,
-            features.dtype,
-            (row_offset * (2 * size - 1) + column_offset).flatten(),
-            _shifted_windows(batch, height, width, size, row, column),
-            max(tokens_at_once(features.device) // size**2, 1),
-            keeps_graph,
+            size=size,
+            batch=batch,
+            rows=height // size,
+            columns=width // size,
+            dtype=dtype,
+            bias_index=(row_offset * (2 * size - 1) + column_offset).flatten(),
+            shifted=_shifted_windows(batch, height, width, size, row, column),
+            windows_at_once=max(tokens_at_once(device) // size**2, 1),
+            strip_rows=strip_rows(batch * width, size, device),
+            room=None
+            if keeps_graph
+            else torch.empty(
+                *(windows, size**2, channels), dtype=_residual_dtype(dtype), device=device
+            ),
         )
+
+    @property
+    def keeps_graph(self) -> bool:
+        """Whether gradients are wanted."""
+        return self.room is None
+
+    @property
+    def height(self) -> int:
+        """Rows of features."""
+        return self.rows * self.size
+
+    @property
+    def conv_dtype(self) -> torch.dtype:
+        """Of the convolutions that read the residual stream: float16 would not hold it."""
+        return torch.float32 if self.dtype == torch.float16 else self.dtype
 
     def to_windows(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) to (windows, N, C)."""
-        return rearrange(
+        """(B, C, H, W) to (windows, N, C) in the type of the residual stream."""
+        windows = rearrange(
             features, "b c (nh h) (nw w) -> (b nh nw) (h w) c", h=self.size, w=self.size
         )
+        return windows.to(_residual_dtype(self.dtype)).contiguous()
 
-    def to_features(self, windows: Tensor, batch: int) -> Tensor:
+    def to_features(self, windows: Tensor) -> Tensor:
         """(windows, N, C) to (B, C, H, W), stored channels last."""
         features = rearrange(
             windows,
             "(b nh nw) (h w) c -> b (nh h) (nw w) c",
-            b=batch,
+            b=self.batch,
             nh=self.rows,
             h=self.size,
         )
         return features.movedim(-1, 1)
 
-    def run(
-        self, layer: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, shifted: bool
-    ) -> Tensor:
-        """``layer(windows, mask)`` for all windows of ``x`` (windows, N, C).
+    def working_copy(self, x: Tensor) -> Tensor:
+        """(windows, N, C) that may be overwritten."""
+        return x if self.room is None else self.room.copy_(x)
 
-        Overwrites and returns ``x``, or where gradients are wanted returns a new tensor.
-        """
-        if shifted and self.size > 1:
-            return self._run_shifted(layer, x)
-        if self.keeps_graph:
+    def run(self, layer: Layer, x: Tensor, shifted: bool) -> Tensor:
+        """``layer`` of all windows of ``x`` (windows, N, C) at once, with gradients."""
+        if not shifted:
             return layer(x, None)
-        for part in x.split(self.windows_at_once):
-            part.copy_(layer(part, None))
-        return x
+        order = torch.cat([group.index for group in self.shifted])
+        there = order.flatten()
+        back = there.argsort()
+        windows = permute(x.flatten(0, 1), there, back).view_as(x)
+        return permute(layer(windows, self.masks()).flatten(0, 1), back, there).view_as(x)
 
-    def _run_shifted(self, layer: Callable[[Tensor, Tensor | None], Tensor], x: Tensor) -> Tensor:
+    def masks(self) -> Tensor:
+        """(windows, 1, N, N) for all shifted windows, in the order of their groups."""
+        masks = []
+        for group in self.shifted:
+            count, tokens = group.index.shape
+            mask = group.index.new_zeros(1) if group.mask is None else group.mask
+            masks.append(mask.float().expand(count, 1, tokens, tokens))
+        return torch.cat(masks)
+
+    def run_in_place(self, layer: Layer, x: Tensor, shifted: bool) -> None:
+        """``layer``, which overwrites what it is given, for all windows of ``x`` (windows, N, C),
+        as many at a time as keep their temporaries small."""
+        if not shifted:
+            for part in x.split(self.windows_at_once):
+                layer(part, None)
+            return
         tokens = x.view(-1, x.shape[-1])
-        if self.keeps_graph:
-            parts = [layer(tokens[group.index], group.mask) for group in self.shifted]
-            order = torch.cat([group.index.flatten() for group in self.shifted])
-            return torch.cat(parts).flatten(0, 1)[order.argsort()].view_as(x)
-        for index, mask in self._shifted_parts():
-            part = tokens.index_select(0, index.flatten()).view(*index.shape, -1)
-            tokens.index_copy_(0, index.flatten(), layer(part, mask).flatten(0, 1))
-        return x
-
-    def _shifted_parts(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         for group in self.shifted:
             for index in group.index.split(self.windows_at_once):
-                yield index, group.mask
+                part = tokens.index_select(0, index.flatten()).view(*index.shape, -1)
+                tokens.index_copy_(0, index.flatten(), layer(part, group.mask).flatten(0, 1))
+
+    def add_convolved(self, x: Tensor, conv: nn.Module, y: Tensor) -> Tensor:
+        """``x + conv(y)``, both (windows, N, C); in place where no gradients are wanted."""
+        if self.keeps_graph:
+            return x + self.to_windows(conv(self.to_features(y.to(self.conv_dtype))))
+        grid = x.view(self.batch, self.rows, self.columns, self.size, self.size, -1)
+        for top, bottom in self.strips():
+            first, strip = self.strip(y, top, bottom, CONV_MARGIN, self.conv_dtype)
+            added = conv(strip)[:, :, top - first : bottom - first]
+            grid[:, top // self.size : bottom // self.size].add_(
+                rearrange(added, "b c (nh h) (nw w) -> b nh nw h w c", h=self.size, w=self.size)
+            )
+        return x
+
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """(top, bottom) rows of strips that together cover the features."""
+        for top in range(0, self.height, self.strip_rows):
+            yield top, min(top + self.strip_rows, self.height)
+
+    def strip(
+        self, windows: Tensor, top: int, bottom: int, margin: int, dtype: torch.dtype
+    ) -> tuple[int, Tensor]:
+        """The rows of a strip and ``margin`` rows around it, as far as there are any.
+
+        Returns the number of the first row, and the rows (B, C, h, W) stored channels last.
+        """
+        first, last = max(top - margin, 0), min(bottom + margin, self.height)
+        grid = windows.view(self.batch, self.rows, self.columns, self.size, self.size, -1)
+        strip = windows.new_empty(
+            (self.batch, last - first, self.columns, self.size, windows.shape[-1]), dtype=dtype
+        )
+        for row in range(first // self.size, -(-last // self.size)):
+            start, stop = max(first, row * self.size), min(last, (row + 1) * self.size)
+            inside = slice(start - row * self.size, stop - row * self.size)
+            strip[:, start - first : stop - first] = grid[:, row, :, inside].movedim(2, 1)
+        return first, strip.flatten(2, 3).movedim(-1, 1)
+
+
+def _residual_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of the residual stream, whose spread grows from block to block beyond what half holds."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+class _Permute(torch.autograd.Function):
+    """Rows in another order; the gradient of indexing would add up rows that never meet."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, *inputs: Tensor) -> Tensor:
+        x, order, inverse = inputs
+        ctx.save_for_backward(order, inverse)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor, None, None]:
+        order, inverse = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        return permute(gradient, inverse, order), None, None
+
+
+def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """``x[order]`` for a permutation of the rows and its inverse; differentiable."""
+    return _Permute.apply(x, order, inverse)  # pyright: ignore[reportReturnType]
 
 
 def _shifted_windows(

@@ -118,7 +118,7 @@ def test_absolute_position_embedding_is_resampled_for_other_sizes() -> None:
     assert embedded.shape == (1, 3, 80, 48)
     grid = network.absolute_pos_embed.view(1, 16, 16, 12).movedim(-1, 1)
     resampled = F.interpolate(grid, (40, 24), mode="bicubic", align_corners=False)
-    assert torch.allclose(network.position_embedding(torch.zeros(1, 12, 40, 24)), resampled)
+    assert torch.allclose(network.position_embedding(40, 24), resampled)
     network.absolute_pos_embed.zero_()
     assert not torch.allclose(embedded, network(x))
 
@@ -183,7 +183,7 @@ def test_a_piece_at_a_time_equals_all_at_once(
     at_once = network(x)
     monkeypatch.setattr(memory, "_CPU_TOKENS_A_THREAD", 150)
     monkeypatch.setattr(memory, "_STRIP_ROWS", 5)
-    monkeypatch.setattr(memory, "_STRIP_PIXELS", 1)
+    monkeypatch.setattr(memory, "_CPU_STRIP_PIXELS", 1)
     assert (network(x) - at_once).abs().max() <= 1e-5
 
 
@@ -199,12 +199,65 @@ def test_with_and_without_a_graph_the_result_is_the_same() -> None:
 
 @pytest.mark.parametrize("head_dim", [6, 10, 16, 30])
 @pytest.mark.parametrize("tokens", [1, 49, 64])
-def test_every_path_of_attention_gives_the_same(head_dim: int, tokens: int) -> None:
-    qkv = torch.randn(5, tokens, 3, 2, head_dim)
-    bias = torch.randn(2, tokens, tokens)
-    expected = window_attention._differentiable(qkv, bias)
-    for path in (window_attention._channel_major, window_attention._fused):
-        assert torch.allclose(path(qkv, bias), expected, atol=1e-5)
+@pytest.mark.parametrize("windows", [1, 5])
+@torch.no_grad()
+def test_every_path_of_attention_gives_the_same(head_dim: int, tokens: int, windows: int) -> None:
+    heads = 2
+    x = torch.randn(windows, tokens, heads * head_dim)
+    project = torch.nn.Linear(heads * head_dim, 3 * heads * head_dim)
+    bias = torch.randn(heads, tokens, tokens)
+    qkv = project(x).view(windows, tokens, 3, heads, head_dim).permute(2, 0, 3, 1, 4)
+    expected = window_attention.differentiable(qkv, bias)
+    assert torch.allclose(window_attention.fused(qkv, bias), expected, atol=1e-5)
+    before = bias.clone()
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
+        args = (x.to(dtype), project.weight, project.bias, bias)
+        out = window_attention.channel_major(*args).float()
+        out = out.view(windows, tokens, heads, head_dim).transpose(1, 2)
+        assert torch.allclose(out, expected, atol=tolerance)
+    assert torch.equal(bias, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_a_stream_beyond_float16_stays_what_it_is(dtype: torch.dtype) -> None:
+    network = our_network(TINY, reference_network(TINY))
+    largest = 0.0
+
+    def note(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        nonlocal largest
+        largest = max(largest, given[0].abs().max().item())
+
+    for layer in network.stages:
+        layer.mlp.fc2.bias.copy_(torch.tensor([4e4, -4e4]).repeat(TINY.embed_dim // 2))
+    for rstb in network.layers:
+        rstb.conv.register_forward_pre_hook(note)
+    half = SwinIR(TINY, dtype=dtype).eval()
+    half.load_state_dict(network.state_dict())
+    x = torch.rand(1, 3, 24, 24)
+    expected = network(x)
+    assert largest > 65504
+    assert (half(x.to(dtype)).float() - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+def test_drop_path_leaves_out_branches_image_by_image() -> None:
+    network = our_network(TINY, reference_network(TINY)).train()
+    x = torch.rand(1, 3, 16, 16).expand(8, -1, -1, -1)
+    network.set_drop_path(0.5)
+    assert [layer.drop_path for layer in network.stages] == [0, 0.125, 0.25, 0.375, 0.5]
+    torch.manual_seed(0)
+    first = network(x)
+    assert len({image.sum().item() for image in first}) > 1
+    torch.manual_seed(0)
+    assert torch.equal(network(x), first)
+    network.eval()
+    assert torch.allclose(network(x)[0], network(x)[7], atol=1e-6)
+    branch = torch.ones(8 * 500, 4, 3)
+    layer = network.train().stages[-1]
+    dropped = layer.dropped(branch, batch=500)
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert dropped.view(500, -1).std(dim=1).eq(0).all()
+    assert dropped.mean().item() == pytest.approx(1, abs=0.2)
 
 
 def test_gradients_equal_the_reference() -> None:
