@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from skimage import data
 
-from swinir_core import PRESETS, SwinIR, SwinIRConfig, memory, window_attention
+from swinir_core import PRESETS, SwinIR, SwinIRConfig, load_model, memory, window_attention
 from swinir_core.network import pad_to_multiple
 from tests.reference import our_network, reference_network
 
@@ -308,6 +309,16 @@ def test_half_precision_is_close_to_float32(dtype: torch.dtype) -> None:
         error = (half(x.to(dtype)).float() - network(x)).abs()
     assert half(x.to(dtype)).dtype == dtype
     assert error.mean() < (0.01 if dtype == torch.bfloat16 else 0.002)
+
+
+@pytest.mark.parametrize(("dtype", "at_least"), [(torch.bfloat16, 55), (torch.float16, 70)])
+@torch.no_grad()
+def test_half_precision_of_trained_weights(dtype: torch.dtype, at_least: float) -> None:
+    image = torch.from_numpy(data.chelsea()[100:180, 100:196].copy())
+    x = image.movedim(-1, 0)[None].float() / 255
+    expected = load_model("upscale_x2_light")(x)
+    actual = load_model("upscale_x2_light", dtype=dtype)(x.to(dtype)).float()
+    assert -10 * (actual - expected).square().mean().log10() >= at_least
 
 
 def test_gradients_reach_every_parameter() -> None:
