@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import SwinIRConfig
+from .kernels import usable
 from .layers import LayerFactory
 from .memory import HEAD_MARGIN, estimate_memory
 from .window_attention import WindowAttention
@@ -269,10 +270,26 @@ class SwinTransformerLayer(nn.Module):
             return x
 
         if not plan.keeps_graph:
-            plan.run_in_place(layer, x, self.shifted)
+            if usable(x.device, plan.dtype, plan.size, self.attn.head_dim):
+                self.run_with_kernel(x, bias, plan)
+            else:
+                plan.run_in_place(layer, x, self.shifted)
             return x
         x = x + self.dropped(plan.run(attend, x, self.shifted), plan.batch)
         return x + self.dropped(self.mlp(self.norm2(x).to(plan.dtype)), plan.batch)
+
+    def run_with_kernel(self, x: Tensor, bias: Tensor, plan: WindowPlan) -> None:
+        """The same in place: the kernel finds the tokens of a window itself, wherever they are, and
+        all else knows no windows."""
+        at_once = plan.windows_at_once * plan.size**2
+        tokens = x.flatten(0, 1)
+        qkv = tokens.new_empty(len(tokens), 3 * tokens.shape[1], dtype=plan.dtype)
+        for part, part_qkv in zip(tokens.split(at_once), qkv.split(at_once), strict=True):
+            part_qkv.copy_(self.attn.qkv(self.norm1(part).to(plan.dtype)))
+        attended = self.attn.attend_map(qkv, bias, plan, self.shifted)
+        for part, part_attended in zip(tokens.split(at_once), attended.split(at_once), strict=True):
+            part += self.attn.proj(part_attended)
+            part += self.mlp(self.norm2(part).to(plan.dtype))
 
     def dropped(self, branch: Tensor, batch: int) -> Tensor:
         """Stochastic depth (Huang et al. 2016): (windows, N, C) of ``batch`` images, the branch

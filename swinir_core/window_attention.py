@@ -19,10 +19,11 @@ _HEAD_DIM_MULTIPLE = 16
 class WindowAttention(nn.Module):
     """Multi-head self-attention with a learned relative position bias.
 
-    Three paths give the same result. On a CPU ``channel_major`` products share the work between
+    Four paths give the same result. On a CPU ``channel_major`` products share the work between
     threads better than fused attention does, and heads of 10 or 30 channels cost nothing extra;
-    elsewhere ``fused`` attention keeps the logits out of memory; ``differentiable`` gives the
-    gradient of the bias, which fused attention does not know.
+    elsewhere ``fused`` attention keeps the logits out of memory, and where a Triton kernel works it
+    reads the windows, shifted ones too, from where they lie; ``differentiable`` gives the gradient
+    of the bias, which the others do not know.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class WindowAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.head_dim = dim // num_heads
         self.relative_position_bias_table = layers.parameter((2 * window_size - 1) ** 2, num_heads)
         self.qkv = layers.linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = layers.linear(dim, dim)
@@ -42,6 +44,13 @@ class WindowAttention(nn.Module):
         qkv = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
         attend = differentiable if keeps_graph else fused
         return self.proj(rearrange(attend(qkv, bias), "b h n d -> b n (h d)"))
+
+    def attend_map(self, qkv: Tensor, bias: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
+        """(T, 3C) of all tokens in window order and (heads, N, N) to (T, C), by the GPU kernel."""
+        from .kernels.window_attention import window_attention_
+
+        qkv = qkv.view(len(qkv), 3, self.num_heads, self.head_dim)
+        return window_attention_(qkv, bias, plan.rows, plan.columns, plan.size, shifted).flatten(1)
 
     def position_bias(self, plan: WindowPlan) -> Tensor:
         """(heads, N, N) from the bias table, where the plan is."""
