@@ -6,6 +6,7 @@ import psutil
 import torch
 
 from .config import SwinIRConfig
+from .kernels import usable
 
 CONV_MARGIN = 2
 """Rows of features beyond a strip that the convolutions of a residual connection see: two of 3x3
@@ -50,7 +51,8 @@ def estimate_memory(
 
     Weights and the input itself are not counted. The bound: three feature maps of the residual
     stream (the shallow features, the input of an RSTB and what its layers work on), and either the
-    temporaries of a Swin layer for a fixed number of tokens, or those of a convolution for a fixed
+    temporaries of a Swin layer for a fixed number of tokens (and where a GPU kernel is used, q, k
+    and v of all), or those of a convolution for a fixed
     number of rows, or the whole result with a strip of the reconstruction.
     """
     alignment, unshuffle = config.alignment, config.start_unshuffle
@@ -62,8 +64,10 @@ def estimate_memory(
     strip = strip_rows(batch * columns, config.window_size, device)
     result = config.in_channels * config.upscale**2 * pixels * dtype.itemsize
     stream = pixels * (3 * config.embed_dim * max(4, dtype.itemsize) + _INDEX_BYTES)
+    head_dim = config.embed_dim // max(config.num_heads)
+    whole_qkv = usable(device, dtype, config.window_size, head_dim)
     return stream + max(
-        _layer_bytes(config, tokens),
+        _layer_bytes(config, tokens) + whole_qkv * 3 * config.embed_dim * pixels * dtype.itemsize,
         _conv_bytes(config, batch * columns * min(strip + 2 * CONV_MARGIN, rows), dtype),
         result + _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype),
     )
