@@ -1,0 +1,70 @@
+"""The critic of adversarial training, which judges every pixel."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+SMALLEST = 8
+
+
+class UNetDiscriminator(nn.Module):
+    """U-Net with skip connections and spectral normalisation, one logit a pixel.
+
+    Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), the section on the U-Net discriminator:
+    three halvings by 4x4 convolutions of stride 2, three bilinear doublings with a 3x3 convolution
+    each, and the activations of the same size added. Every convolution but the first and the last
+    is divided by its largest singular value (Miyato et al. 2018), which a training forward
+    re-estimates by one power iteration.
+
+    forward: images (B, in_channels, H, W) in 0..1 to logits (B, 1, H, W), positive for real, in
+    the precision of the weights, autocast or not. Raises ``ValueError`` where a side is under 8
+    pixels.
+    """
+
+    def __init__(self, in_channels: int = 3, num_feat: int = 64) -> None:
+        super().__init__()
+        widths = [num_feat * 2**level for level in range(4)]
+        self.first = nn.Conv2d(in_channels, num_feat, 3, padding=1)
+        self.down = nn.ModuleList(_halving(narrow, wide) for narrow, wide in pairwise(widths))
+        self.up = nn.ModuleList(_keeping(wide, narrow) for wide, narrow in pairwise(widths[::-1]))
+        self.head = nn.ModuleList(_keeping(num_feat, num_feat) for _ in range(2))
+        self.last = nn.Conv2d(num_feat, 1, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if min(image.shape[-2:]) < SMALLEST:
+            raise ValueError(
+                f"the discriminator needs at least {SMALLEST}x{SMALLEST} pixels, "
+                f"got {image.shape[-2]}x{image.shape[-1]}; train on larger patches"
+            )
+        # Autocast would run the power iteration in half precision too.
+        with torch.autocast(image.device.type, enabled=False):
+            return self._judge(image.to(self.first.weight.dtype))
+
+    def _judge(self, image: Tensor) -> Tensor:
+        x = _activate(self.first(image))
+        skips = []
+        for conv in self.down:
+            skips.append(x)
+            x = _activate(conv(x))
+        for conv in self.up:
+            skip = skips.pop()
+            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = _activate(conv(x)) + skip
+        for conv in self.head:
+            x = _activate(conv(x))
+        return self.last(x)
+
+
+def _halving(in_channels: int, out_channels: int) -> nn.Module:
+    return spectral_norm(nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False))
+
+
+def _keeping(in_channels: int, out_channels: int) -> nn.Module:
+    return spectral_norm(nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False))
+
+
+def _activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)

@@ -1,0 +1,72 @@
+"""Pixel and adversarial losses of the paper's recipes.
+
+Every loss is a scalar tensor, computed in float32 or wider whatever autocast says. SwinIR trains
+classical and lightweight super-resolution by ``l1``, denoising and JPEG artefact reduction by
+``charbonnier`` (paper section 3.1, "Loss function"), and real-world super-resolution by
+``l1 + PerceptualLoss + GAN_WEIGHT * generator_loss``.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GAN_WEIGHT = 0.1
+"""What ``generator_loss`` counts beside the pixel and the perceptual loss, which count 1 each:
+the weights SwinIR's real-world model was trained with."""
+
+
+def l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error, ``mean |prediction - target|``.
+
+    Two tensors of the same shape. Raises ``ValueError`` when the shapes differ.
+    """
+    prediction, target = same_shape(prediction, target)
+    return (prediction - target).abs().mean()
+
+
+def charbonnier(prediction: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
+    """Charbonnier loss, ``mean sqrt((prediction - target)^2 + eps^2)``.
+
+    Square far below ``eps``, absolute far above it; ``eps`` is also its value for equal images.
+    The paper's is 1e-3; the reference training code's ``sqrt(d^2 + 1e-9)`` is ``eps=3.16e-5``.
+
+    Two tensors of the same shape. Raises ``ValueError`` when the shapes differ or ``eps`` is not
+    positive.
+    """
+    if not eps > 0:
+        raise ValueError(f"the eps of the Charbonnier loss must be positive, got {eps}")
+    prediction, target = same_shape(prediction, target)
+    return ((prediction - target).square() + eps**2).sqrt().mean()
+
+
+def generator_loss(fake_logits: Tensor) -> Tensor:
+    """What the generator lowers to be taken for real: ``mean log(1 + exp(-fake_logits))``.
+
+    Binary cross-entropy of the discriminator's logits, of any shape, against 1 (Goodfellow et al.
+    2014, the non-saturating form of section 3). Multiply by ``GAN_WEIGHT``.
+    """
+    return F.softplus(-_wide(fake_logits)).mean()
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """``mean log(1 + exp(-real_logits)) + mean log(1 + exp(fake_logits))``.
+
+    Binary cross-entropy of logits, of any shape, against 1 for photographs and 0 for the
+    generator's images (Goodfellow et al. 2014, equation 1); a sum, not a mean, as in the reference
+    training code. Detach the generator's images before the discriminator judges them.
+    """
+    return F.softplus(-_wide(real_logits)).mean() + F.softplus(_wide(fake_logits)).mean()
+
+
+def same_shape(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, in float32 or wider. Raises ``ValueError`` rather than broadcast."""
+    if prediction.shape != target.shape:
+        raise ValueError(
+            "prediction and target must have the same shape, got "
+            f"{tuple(prediction.shape)} and {tuple(target.shape)}"
+        )
+    return _wide(prediction), _wide(target)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
