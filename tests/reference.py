@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
-from spandrel.architectures.SwinIR import SwinIR as ReferenceSwinIR
 from torch import Tensor, nn
 
 from swinir_core import SwinIR, SwinIRConfig
+from swinir_core.spandrel_network import spandrel_network as fresh_reference
 
 BUFFERS = ("attn_mask", "relative_position_index")
-
-
-def fresh_reference(config: SwinIRConfig) -> nn.Module:
-    """Spandrel's network for ``config`` as it is initialised, buffers included."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch.meshgrid without indexing
-        return ReferenceSwinIR(
-            img_size=config.img_size,
-            patch_size=1,
-            in_chans=config.in_channels,
-            embed_dim=config.embed_dim,
-            depths=list(config.depths),
-            num_heads=list(config.num_heads),
-            window_size=config.window_size,
-            mlp_ratio=config.mlp_ratio,
-            qkv_bias=config.qkv_bias,
-            ape=config.ape,
-            patch_norm=config.patch_norm,
-            upscale=config.upscale,
-            img_range=config.img_range,
-            upsampler="" if config.upsampler == "none" else config.upsampler,
-            resi_connection=config.resi_connection,
-            start_unshuffle=config.start_unshuffle,
-        )
 
 
 def reference_network(config: SwinIRConfig, seed: int = 0) -> nn.Module:

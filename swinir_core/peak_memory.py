@@ -1,11 +1,13 @@
-"""Counts the bytes of tensors alive at once; ``tracemalloc`` does not see torch."""
+"""The bytes of tensors alive at once; ``tracemalloc`` does not see torch."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -49,3 +51,20 @@ class PeakMemory(TorchDispatchMode):
 
 def _key(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
+
+
+def count_memory(run: Callable[[], Tensor], device: torch.device) -> tuple[int, Tensor]:
+    """Peak growth in bytes during ``run()`` on ``device``, and its result, which is part of them.
+
+    On CUDA by the allocator's own statistics, elsewhere counted by ``PeakMemory``.
+    """
+    if device.type != "cuda":
+        with PeakMemory() as memory:
+            output = run()
+        return memory.peak, output
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    output = run()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before, output

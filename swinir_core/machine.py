@@ -1,0 +1,83 @@
+"""The machine a measurement is made on: what it is, and how time is taken on it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Processor, memory, device and versions, as plain values for a JSON file."""
+    machine: dict[str, Any] = {
+        "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        machine |= {
+            "device": properties.name,
+            "device_memory_bytes": properties.total_memory,
+            "bfloat16_gemm_teraflops": gemm_rate(device) / 1e12,
+        }
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "spandrel": _version("spandrel"),
+        "swinir-restore": _version("swinir-restore"),
+    }
+    return {"machine": machine, "versions": {k: v for k, v in versions.items() if v is not None}}
+
+
+def processor() -> str:
+    """The name the maker gave the processor, where the system says it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def gemm_rate(device: torch.device, side: int = 8192, rounds: int = 20) -> float:
+    """Floating point operations a second of one bfloat16 product of two (side, side) matrices:
+    what a network made of products could reach at most. The median of ``rounds``."""
+    a, b = torch.randn(2, side, side, device=device).bfloat16()
+    seconds = [time_run(partial(a.matmul, b), device)[0] for _ in range(rounds + 3)]
+    return 2 * side**3 / median(seconds[3:])  # The first three warm up.
+
+
+def time_run(run: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    """Seconds of ``run()``, until ``device`` has finished, and its result."""
+    _synchronize(device)
+    started = time.perf_counter()
+    output = run()
+    _synchronize(device)
+    return time.perf_counter() - started, output
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
