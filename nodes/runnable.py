@@ -12,8 +12,8 @@ from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 from torch import Tensor, nn
 
 from ..swinir_core import SwinIR
+from ..swinir_core.image_model import ImageModel
 from ..swinir_core.recognise import BUFFER_SUFFIXES, recognise
-from ..swinir_core.restorer import ImageModel
 from . import host
 from .upscale_model import SwinIRUpscaleModel
 
@@ -95,13 +95,13 @@ class OtherArchitecture:
         self.scale: int = upscale_model.scale
         self.in_channels: int = upscale_model.input_channels
         self.alignment: int = upscale_model.size_requirements.multiple_of
-        self.stages: tuple[nn.Module, ...] = ()
+        self.stages: tuple[nn.Module, ...] = ()  # Unknown; it also promises to run one image only.
 
     def estimate_memory(
-        self, height: int, width: int, dtype: torch.dtype, device: torch.device
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
         """The host's own rule for architectures it knows nothing about, for this size."""
-        return height * width * 3 * dtype.itemsize * self.scale * 384
+        return batch * height * width * 3 * dtype.itemsize * self.scale * 384
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._upscale_model(x)

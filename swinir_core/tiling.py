@@ -1,9 +1,11 @@
 """Tiles: where an image is cut, and how the pieces are put together again.
 
-Tiles start on the window grid of the whole image, so a window sees the same pixels in a tile as it
-would in the whole image; they are evenly placed, so none is a sliver. What lies near the inner
-edge of a tile has seen less context than it should: the outer quarter of every overlap is
-discarded, and the middle half is blended linearly.
+Tiles lie on the window grid of the whole image, so a window sees the same pixels in a tile as it
+would in the whole image; their sides differ by one window at most, so none is a sliver. What lies
+near the inner edge of a tile has seen less context than it should. Neighbours therefore overlap,
+and only the middle ``BLEND`` pixels of an overlap are blended, linearly; what a tile computes
+beyond them is discarded. The edges of the image itself have no such margin. How wide an overlap
+must be for a given network is found by ``overlap.py``.
 """
 
 from __future__ import annotations
@@ -11,11 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 MODES = ("auto", "whole", "tiled")
+
+BLEND = 8
+"""Input pixels over which one tile passes into the next. The error of a tile falls about tenfold
+every four pixels from its edge, so a wider blend would let in more than it evens out."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +32,17 @@ class TileSettings:
     mode: str = "auto"
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
 
-    tile_size: int = 512
+    tile_size: int = 768
     """Side of a tile in input pixels, the overlaps included; rounded down to whole windows. Used in
     ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
 
-    overlap: int = 32
-    """Input pixels that neighbouring tiles share at least; rounded up to whole windows."""
+    overlap: int | None = None
+    """Input pixels that neighbouring tiles share, rounded up to whole windows; at most half a tile.
+    ``None``: as many as the network needs, which it is asked where an image is cut."""
 
     memory_budget: int | None = None
-    """Bytes one run of the model may take in ``auto`` mode; ``None``: what the device has free."""
+    """Bytes one run of the model may take: in ``auto`` mode the image is cut to fit, and in every
+    mode pieces are run together only as far as they do. ``None``: what the device has free."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -42,7 +51,7 @@ class TileSettings:
             raise ValueError(f"tile_size must be at least 32 pixels, got {self.tile_size}")
         if self.memory_budget is not None and self.memory_budget <= 0:
             raise ValueError(f"memory_budget must be positive, got {self.memory_budget} bytes")
-        if not 0 <= self.overlap <= self.tile_size // 2:
+        if self.overlap is not None and not 0 <= self.overlap <= self.tile_size // 2:
             raise ValueError(
                 f"overlap must be between 0 and half the tile size of {self.tile_size}, "
                 f"got {self.overlap}"
@@ -58,6 +67,10 @@ class Span:
     weights: Tensor
     """(scale * (stop - start),) float32; the weights of all spans at one pixel add up to one."""
 
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -66,17 +79,27 @@ class Tile:
     rows: Span
     columns: Span
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in input pixels."""
+        return self.rows.length, self.columns.length
+
     def of(self, image: Tensor) -> Tensor:
         """The tile's part of ``image`` (H, W, C)."""
         return image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     def add(self, restored: Tensor, result: Tensor, scale: int) -> None:
-        """Add the tile's ``restored`` pixels (sh, sw, C) to ``result`` (sH, sW, C), weighted."""
-        target = result[
+        """Add the tile's ``restored`` pixels (sh, sw, C), which are overwritten, to ``result``
+        (sH, sW, C), weighted; the one may be on a GPU and the other not."""
+        if restored.shape == result.shape:
+            result.copy_(restored)
+            return
+        for weights in (self.rows.weights[:, None, None], self.columns.weights[:, None]):
+            restored.mul_(weights.to(restored.device))
+        result[
             self.rows.start * scale : self.rows.stop * scale,
             self.columns.start * scale : self.columns.stop * scale,
-        ]
-        target += restored * (self.rows.weights[:, None, None] * self.columns.weights[:, None])
+        ] += restored.to(result.device)
 
 
 @dataclass(frozen=True)
@@ -91,32 +114,44 @@ class TilePlan:
         return len(self.rows) * len(self.columns)
 
     @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width of the largest tile, in input pixels."""
+        return max(row.length for row in self.rows), max(span.length for span in self.columns)
+
+    @property
     def pixels(self) -> int:
         """Input pixels to compute for one image, overlaps counted each time."""
-        height = sum(row.stop - row.start for row in self.rows)
-        return height * sum(column.stop - column.start for column in self.columns)
+        return sum(row.length for row in self.rows) * sum(span.length for span in self.columns)
 
     def tiles(self) -> Iterator[Tile]:
         """Every tile, in reading order."""
         return (Tile(row, column) for row in self.rows for column in self.columns)
 
+    def groups(self) -> list[list[Tile]]:
+        """Every tile, those of one size together, the largest first."""
+
+        def size(tile: Tile) -> tuple[int, int]:
+            return tile.size
+
+        return [list(tiles) for _, tiles in groupby(sorted(self.tiles(), key=size)[::-1], size)]
+
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
     """One tile for the whole image."""
-    return TilePlan(*((Span(0, side, torch.ones(side * scale)),) for side in (height, width)))
+    return TilePlan(*(_spans(side, scale, side, 0, 1) for side in (height, width)))
 
 
 def plan_tiles(
-    height: int, width: int, scale: int, alignment: int, settings: TileSettings
+    height: int, width: int, scale: int, alignment: int, tile_size: int, overlap: int
 ) -> TilePlan:
-    """Evenly placed tiles of at most ``settings.tile_size``, on multiples of ``alignment``."""
-    tile = max(settings.tile_size // alignment, 2)
-    overlap = min(_ceil_div(settings.overlap, alignment), tile // 2)
+    """Even tiles of at most ``tile_size`` on multiples of ``alignment``."""
+    tile = max(tile_size // alignment, 2)
+    overlap = min(_ceil_div(overlap, alignment), tile // 2)
     sides = []
     for length in (height, width):
         units = _ceil_div(length, alignment)
         count = 1 if units <= tile else _ceil_div(units - overlap, tile - overlap)
-        sides.append(_weighted(_cut(length, alignment, overlap, count), scale))
+        sides.append(_spans(length, scale, alignment, overlap, count))
     return TilePlan(*sides)
 
 
@@ -128,32 +163,35 @@ def plan_fitting(
     overlap: int,
     fits: Callable[[int, int], bool],
 ) -> TilePlan:
-    """The evenly placed tiles for which ``fits(tile_height, tile_width)`` holds and that compute
-    the fewest pixels; the smallest possible ones where nothing fits."""
+    """The even tiles for which ``fits(tile_height, tile_width)`` holds and that compute the fewest
+    pixels; the smallest possible ones where nothing fits."""
     overlap = _ceil_div(overlap, alignment)
 
-    def tile_sides(rows: int, columns: int) -> tuple[int, int]:
+    def largest(rows: int, columns: int) -> tuple[int, int]:
         return (
-            _tile_units(height, alignment, overlap, rows) * alignment,
-            _tile_units(width, alignment, overlap, columns) * alignment,
+            min(_tile_units(height, alignment, overlap, rows) * alignment, height),
+            min(_tile_units(width, alignment, overlap, columns) * alignment, width),
         )
+
+    def pixels(grid: tuple[int, int]) -> int:
+        sides = zip((height, width), grid, strict=True)
+        return math.prod(length + (count - 1) * overlap * alignment for length, count in sides)
 
     most_rows = _most_tiles(height, alignment, overlap)
     columns = _most_tiles(width, alignment, overlap)
     grids = []
     for rows in range(1, most_rows + 1):
         # Lower tiles may be wider, so with every row more the columns can only become fewer.
-        while columns > 1 and fits(*tile_sides(rows, columns - 1)):
+        while columns > 1 and fits(*largest(rows, columns - 1)):
             columns -= 1
-        if fits(*tile_sides(rows, columns)):
+        if fits(*largest(rows, columns)):
             grids.append((rows, columns))
             if columns == 1:
                 break
-    cost = {grid: math.prod(grid) * math.prod(tile_sides(*grid)) for grid in grids}
-    rows, columns = min(cost, key=cost.__getitem__, default=(most_rows, columns))
+    rows, columns = min(grids, key=pixels, default=(most_rows, columns))
     return TilePlan(
-        _weighted(_cut(height, alignment, overlap, rows), scale),
-        _weighted(_cut(width, alignment, overlap, columns), scale),
+        _spans(height, scale, alignment, overlap, rows),
+        _spans(width, scale, alignment, overlap, columns),
     )
 
 
@@ -163,50 +201,52 @@ def can_be_cut(height: int, width: int, alignment: int, overlap: int) -> bool:
     return max(_most_tiles(side, alignment, units) for side in (height, width)) > 1
 
 
+def blend_weights(position: Tensor, middle: float, width: float) -> Tensor:
+    """Weights of a tile at ``position`` where it takes over from the one before: 0 up to
+    ``width / 2`` before ``middle``, 1 from as far behind it, linear between."""
+    return ((position - middle) / width + 0.5).clamp(0, 1)
+
+
 def _most_tiles(length: int, alignment: int, overlap: int) -> int:
     """More tiles than this along one side would not be smaller."""
     return max(_ceil_div(length, alignment) - overlap, 1)
 
 
 def _tile_units(length: int, alignment: int, overlap: int, count: int) -> int:
-    """Side of each of ``count`` even tiles, in units of ``alignment`` like ``overlap``."""
+    """Side of the largest of ``count`` even tiles, in units of ``alignment`` like ``overlap``."""
     return _ceil_div(_ceil_div(length, alignment) + (count - 1) * overlap, count)
 
 
 def _cut(length: int, alignment: int, overlap: int, count: int) -> list[tuple[int, int]]:
-    """(start, stop) in pixels of ``count`` even tiles along one side."""
-    if count == 1:
-        return [(0, length)]
+    """(start, stop) in pixels of ``count`` even tiles along one side, the larger ones first."""
     units = _ceil_div(length, alignment)
-    tile = _tile_units(length, alignment, overlap, count)
-    starts = [round(i * (units - tile) / (count - 1)) for i in range(count)]
-    return [(s * alignment, min((s + tile) * alignment, length)) for s in starts]
+    side, larger = divmod(units + (count - 1) * overlap, count)
+    cuts, start = [], 0
+    for i in range(count):
+        stop = start + side + (i < larger)
+        cuts.append((start * alignment, min(stop * alignment, length)))
+        start = stop - overlap
+    return cuts
 
 
-def _weighted(cuts: list[tuple[int, int]], scale: int) -> tuple[Span, ...]:
-    """Spans with weights that rise over the overlap with the span before, and fall likewise."""
-    total = torch.zeros(cuts[-1][1] * scale, dtype=torch.float64)
-    weights = []
+def _spans(length: int, scale: int, alignment: int, overlap: int, count: int) -> tuple[Span, ...]:
+    """The same with weights: those of a tile end where those of the next begin, so they add up to
+    one whatever the overlap."""
+    cuts = _cut(length, alignment, overlap, count)
+    middle = overlap * alignment / 2
+    # Without an overlap a tile takes over within one pixel of the result.
+    width = max(min(BLEND, overlap * alignment), 1 / scale)
+    spans = []
     for i, (start, stop) in enumerate(cuts):
-        weight = torch.ones((stop - start) * scale, dtype=torch.float64)
+        position = torch.arange(start * scale, stop * scale, dtype=torch.float64)
+        position = (position + 0.5) / scale
+        weights = torch.ones_like(position)
         if i > 0:
-            ramp = _ramp((cuts[i - 1][1] - start) * scale)
-            weight[: len(ramp)] *= ramp
-        if i + 1 < len(cuts):
-            ramp = _ramp((stop - cuts[i + 1][0]) * scale)
-            weight[len(weight) - len(ramp) :] *= ramp.flip(0)
-        total[start * scale : stop * scale] += weight
-        weights.append(weight)
-    return tuple(
-        Span(start, stop, (weight / total[start * scale : stop * scale]).float())
-        for (start, stop), weight in zip(cuts, weights, strict=True)
-    )
-
-
-def _ramp(length: int) -> Tensor:
-    """Zero over the first quarter, one over the last, linear between."""
-    position = (torch.arange(length, dtype=torch.float64) + 0.5) / max(length, 1)
-    return ((position - 0.25) * 2).clamp(0, 1)
+            weights = blend_weights(position, start + middle, width)
+        if i + 1 < count:
+            weights -= blend_weights(position, cuts[i + 1][0] + middle, width)
+        spans.append(Span(start, stop, weights.float()))
+    return tuple(spans)
 
 
 def _ceil_div(a: int, b: int) -> int:

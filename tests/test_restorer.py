@@ -1,13 +1,14 @@
-"""Images through the restorer: shapes, channels, tiles, callbacks."""
+"""Images through the restorer: shapes, channels, tiles, batches, callbacks."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage import data
 
 from swinir_core import (
@@ -18,10 +19,13 @@ from swinir_core import (
     SwinIRConfig,
     TileSettings,
     estimate_memory,
+    restorer,
 )
 from swinir_core.color import rgb_to_gray
 from swinir_core.errors import PrecisionError
-from swinir_core.tiling import Tile
+from swinir_core.network import SwinTransformerLayer
+from swinir_core.peak_memory import PeakMemory
+from swinir_core.restorer import CPU_PIXELS_AT_ONCE
 from tests.reference import our_network, reference_network
 
 COLOR = SwinIRConfig(
@@ -127,11 +131,11 @@ def test_other_shapes_are_refused(color: Restorer, images: torch.Tensor, words: 
 
 
 def test_tiles_meet_without_a_seam(color: Restorer) -> None:
-    image = torch.from_numpy(data.astronaut()[100:260, 150:350]).float()[None] / 255
+    image = torch.from_numpy(data.astronaut()[100:196, 150:270]).float()[None] / 255
     whole = color(image, TileSettings("whole"))
-    for tile_size, overlap in ((64, 32), (96, 24)):
+    for tile_size, overlap in ((80, None), (64, 32)):
         tiles = TileSettings("tiled", tile_size, overlap)
-        assert color.plan(160, 200, tiles).tile_count > 4
+        assert color.plan(96, 120, tiles).tile_count >= 4
         difference = (color(image, tiles) - whole).abs()
         assert difference.max() <= 0.25 / 255
 
@@ -141,72 +145,149 @@ def test_auto_cuts_only_what_does_not_fit(color: Restorer) -> None:
     assert color.plan(100, 100, TileSettings(memory_budget=enough)).tile_count == 1
     tight = color.plan(100, 100, TileSettings(memory_budget=enough - 1))
     assert tight.tile_count == 2
-    assert all(estimate_memory(COLOR, *shape(tile)) < enough for tile in tight.tiles())
-    assert color.plan(100, 100, TileSettings()).tile_count == 1
+    assert all(estimate_memory(COLOR, *tile.size) < enough for tile in tight.tiles())
+    assert color.plan(100, 100).tile_count == 1
 
 
-def shape(tile: Tile) -> tuple[int, int]:
-    return tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start
+def test_only_a_cut_asks_the_model_how_far_tiles_overlap(
+    color: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    find = restorer.find_overlap
+    monkeypatch.setattr(restorer, "find_overlap", lambda *a: asked.append(a) or find(*a))
+    color(torch.rand(2, 40, 50, 3))
+    for tiles in (TileSettings("tiled", 64), TileSettings("whole"), TileSettings("tiled", 32, 8)):
+        color.plan(40, 64, tiles)
+    assert asked == []
+    for _ in range(2):
+        plan = color.plan(80, 80, TileSettings("tiled", 64))
+    assert len(asked) == 1
+    assert plan.rows[0].stop - plan.rows[1].start == color.overlap
 
 
-class Full:
-    """A network on a device that holds no more than so many pixels."""
-
-    scale, in_channels, alignment = 2, 3, 8
-    stages = ()
-
-    def __init__(self, pixels: int, error: Exception) -> None:
-        self.network = network(COLOR)
-        self.pixels = pixels
-        self.error = error
-        self.sizes: list[int] = []
-
-    def estimate_memory(self, height: int, width: int, dtype: Any, device: Any) -> int:
-        return 0
-
-    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
-        self.sizes.append(x.shape[-2] * x.shape[-1])
-        if self.sizes[-1] > self.pixels:
-            raise self.error
-        return self.network(x)
+FORECASTS = {
+    "1 image of 40x24, whole, 1 at a time, ": (24, 40, TileSettings(), 1),
+    "9 images of 40x24, whole, 8 at a time, ": (24, 40, TileSettings(), 9),
+    "6 tiles of 64x64, 2 at a time, ": (100, 150, TileSettings("tiled", 64, 16), 1),
+    "3 images in 6 tiles of 64x64, 2 at a time, ": (100, 150, TileSettings("tiled", 64, 16), 3),
+}
 
 
-OUT_OF_MEMORY = [
-    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
-    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
-    MemoryError(),
-]
+@pytest.mark.parametrize("words", FORECASTS)
+def test_forecast(color: Restorer, words: str) -> None:
+    height, width, tiles, batch = FORECASTS[words]
+    plan = color.plan(height, width, tiles, batch)
+    assert plan.bytes == estimate_memory(COLOR, *plan.largest, plan.at_once)
+    assert str(plan) == f"{words}{plan.bytes / 1e6:.0f} MB of memory"
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:12])
-def test_out_of_memory_means_smaller_tiles(error: Exception) -> None:
-    images = torch.from_numpy(data.astronaut()[100:228, 150:270]).float()[None] / 255
-    images = torch.cat([images, images.flip(2)])
-    model = Full(5000, error)
-    restorer = Restorer(model, "cpu", torch.float32)
-    seen = []
-    result = restorer(images, progress=lambda *x: seen.append(x))
-    assert seen[-1][0] == seen[-1][1] > 2 * 128 * 120
-    assert (result - Restorer(model.network)(images)).abs().max() <= 0.25 / 255
-    failed = [size for size in model.sizes if size > model.pixels]
-    # Each size fails once; what worked is remembered for the second image.
-    assert failed == sorted(set(failed), reverse=True)
-    assert len(failed) == 2
-    assert model.sizes.index(failed[-1]) < 3
+def test_large_numbers_are_forecast_in_gigabytes(color: Restorer) -> None:
+    assert str(color.plan(5000, 5000, TileSettings("whole"))).endswith(" GB of memory")
 
 
-def test_only_the_smallest_tile_gives_up() -> None:
-    model = Full(0, torch.cuda.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(MemoryError, match=r"even for 40x40 pixels, tried after 128x120, "):
-        Restorer(model, "cpu", torch.float32)(torch.rand(1, 120, 128, 3))
+def test_pieces_are_run_together_up_to_the_budget(color: Restorer) -> None:
+    for at_once in (1, 2, 4):
+        tiles = TileSettings(memory_budget=estimate_memory(COLOR, 16, 16, at_once))
+        assert color.plan(16, 16, tiles, batch=4).at_once == at_once
+    assert color.plan(16, 16, batch=1000).at_once == CPU_PIXELS_AT_ONCE // 16**2
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
-    model = Full(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    with pytest.raises(RuntimeError, match="mat1"):
-        Restorer(model, "cpu", torch.float32)(torch.rand(1, 120, 128, 3))
-    assert len(model.sizes) == 1
+class Recorder(SwinIR):
+    """A network that notes what it is given."""
+
+    def __init__(self, config: SwinIRConfig) -> None:
+        super().__init__(config)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(tuple(x.shape))
+        return super().forward(x)
+
+
+def test_small_frames_are_run_together() -> None:
+    model = Recorder(COLOR)
+    Restorer(model)(torch.rand(CPU_PIXELS_AT_ONCE // 20**2 + 1, 20, 20, 3))
+    assert model.shapes == [(CPU_PIXELS_AT_ONCE // 20**2, 3, 20, 20), (1, 3, 20, 20)]
+
+
+def test_channels_are_run_together_by_a_gray_model() -> None:
+    model = Recorder(GRAY)
+    Restorer(model)(torch.rand(1, 8, 8, 4))
+    assert model.shapes == [(3, 1, 8, 8)]
+
+
+def test_equal_tiles_are_run_together_across_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 5 * 32**2)
+    model = Recorder(COLOR)
+    Restorer(model)(torch.rand(3, 52, 28, 3), TileSettings("tiled", 32, 8))
+    # 52 rows are 32 and 28, eight of them shared.
+    assert model.shapes == [(3, 3, 32, 28), (3, 3, 28, 28)]
+
+
+def test_a_model_without_stages_is_run_one_by_one() -> None:
+    class Foreign(Recorder):
+        @property
+        def stages(self) -> list[SwinTransformerLayer]:
+            return []
+
+    model = Foreign(COLOR)
+    Restorer(model)(torch.rand(3, 8, 8, 3))
+    assert model.shapes == [(1, 3, 8, 8)] * 3
+
+
+@given(
+    batch=st.integers(1, 5),
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    channels=st.integers(1, 4),
+    in_channels=st.sampled_from([1, 3]),
+    at_once=st.integers(1, 8),
+    overlap=st.sampled_from([None, 0, 8, 16]),
+    mode=st.sampled_from(["auto", "tiled"]),
+)
+@settings(deadline=None, max_examples=15, derandomize=True)
+def test_together_as_one_by_one(
+    batch: int,
+    height: int,
+    width: int,
+    channels: int,
+    in_channels: int,
+    at_once: int,
+    overlap: int | None,
+    mode: str,
+) -> None:
+    restore = Restorer(network(COLOR if in_channels == 3 else GRAY))
+    images = torch.rand(batch, height, width, channels)
+    tiles = TileSettings(mode, 32, overlap)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restorer, "CPU_PIXELS_AT_ONCE", at_once * 32**2)
+        together = restore(images, tiles)
+        patch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 1)
+        one_by_one = torch.cat([restore(image[None], tiles) for image in images])
+    assert torch.allclose(together, one_by_one, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["whole", "tiled"])
+def test_more_frames_take_no_more_memory_beside_the_result(
+    color: Restorer, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 2 * 48**2)
+    tiles = TileSettings(mode, 48, 16)
+    growth = []
+    for batch in (1, 8) if mode == "whole" else (2, 8):
+        images = torch.rand(batch, 48, 80, 3)
+        with PeakMemory() as memory:
+            result = color(images, tiles)
+        growth.append(memory.peak - result.numel() * 4)
+    assert growth[0] == growth[1] > 0
+
+
+def test_frames_share_one_plan(color: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = []
+    plan = restorer.plan_tiles
+    monkeypatch.setattr(restorer, "plan_tiles", lambda *a: planned.append(a) or plan(*a))
+    color(torch.rand(4, 40, 40, 3), TileSettings("tiled", 32, 8))
+    assert len(planned) == 1
 
 
 def test_progress_rises_to_the_pixels_of_all_tiles(color: Restorer) -> None:
@@ -214,8 +295,7 @@ def test_progress_rises_to_the_pixels_of_all_tiles(color: Restorer) -> None:
     seen = []
     color(torch.rand(2, 40, 60, 3), tiles, progress=lambda *x: seen.append(x))
     plan = color.plan(40, 60, tiles)
-    layers = sum(COLOR.depths)
-    assert len(seen) == 2 * plan.tile_count * (layers + 1)
+    assert len(seen) == len(plan.groups()) * (sum(COLOR.depths) + 1)
     assert seen == sorted(seen)
     assert {total for _, total in seen} == {2 * plan.pixels}
     assert seen[-1] == (2 * plan.pixels, 2 * plan.pixels)
@@ -229,7 +309,7 @@ def test_progress_is_complete_for_every_kind_of_image(gray: Restorer, channels: 
     assert seen[-1] == (24 * 24, 24 * 24)
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, 7])
+@pytest.mark.parametrize("after", [0, 1, 3, 4])
 def test_cancelled_within_a_tile(color: Restorer, after: int) -> None:
     done = []
     with pytest.raises(Cancelled, match="stopped after"):

@@ -30,7 +30,8 @@ import comfy.model_management  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfy_extras.nodes_upscale_model import UpscaleModelLoader  # noqa: E402
-from spandrel import ImageModelDescriptor  # noqa: E402
+from spandrel import ImageModelDescriptor, ModelLoader  # noqa: E402
+from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact  # noqa: E402
 
 import nodes as host_nodes  # noqa: E402
 
@@ -183,6 +184,45 @@ def check_what_is_no_upscale_model_is_refused() -> None:
         error = error_of(lambda other=other: restore(other))
         assert isinstance(error, ValueError)
         assert type(other).__name__ in str(error)
+
+
+def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
+    """Before it is loaded a foreign SwinIR has no weights to ask how far tiles must overlap."""
+    run = sys.modules[f"{pack.__name__}.runnable"].runnable(
+        UpscaleModelLoader.execute("x2.pth").args[0]
+    )
+    required = sys.modules[f"{pack.__name__}.restore"].memory_required
+    core = sys.modules[f"{pack.__name__.rpartition('.')[0]}.swinir_core"]
+    restorer = core.Restorer(run.model, "cpu", torch.float32)
+    images = torch.zeros(1, 1000, 1200, 3)
+    whole = restorer.estimate_memory(1000, 1200)
+    assert required(restorer, images, core.TileSettings(), whole) == whole
+    assert whole / 3 < required(restorer, images, core.TileSettings(), whole - 1) < whole
+    tiled = required(restorer, images, core.TileSettings("tiled", 96), whole)
+    assert restorer.estimate_memory(80, 80) <= tiled <= restorer.estimate_memory(96, 96)
+    frames = torch.zeros(8, 16, 16, 3)
+    assert required(restorer, frames, core.TileSettings(), whole) == restorer.estimate_memory(
+        16, 16, 8
+    )
+
+
+def check_another_architecture_that_runs_out_of_memory_is_cut() -> None:
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
+    model = ModelLoader().load_from_state_dict({"params": network.state_dict()})
+    images = torch.rand(2, 64, 80, 3)
+    expected = restore(model, images)
+    sizes = []
+
+    def fail(_: object, args: tuple[torch.Tensor, ...]) -> None:
+        sizes.append(args[0][:, 0].numel())
+        if sizes[-1] > 3000:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    model.model.register_forward_pre_hook(fail)
+    assert (restore(model, images) - expected).abs().max() < 1e-5
+    # A frame, the pattern that tells the overlap, and no frame again.
+    assert [size for size in sizes if size > 3000] == [64 * 80, 96 * 96]
 
 
 def check_an_interrupt_leaves_as_the_hosts_own_exception() -> None:

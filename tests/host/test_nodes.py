@@ -72,7 +72,7 @@ def test_everything_has_a_tooltip(infos: dict[str, Any], name: str) -> None:
 def test_tile_settings_have_defaults_that_work(infos: dict[str, Any]) -> None:
     required = infos["SwinIRTileSettings"]["input"]["required"]
     defaults = {name: options["default"] for name, (_, options) in required.items()}
-    assert defaults == {"mode": "auto", "tile_size": 512, "overlap": 32}
+    assert defaults == {"mode": "auto", "tile_size": 768, "overlap": 0}
     assert required["mode"][1]["options"] == ["auto", "whole", "tiled"]
 
 

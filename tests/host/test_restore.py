@@ -11,7 +11,14 @@ import pytest
 
 import swinir_core as sc
 from tests.host.comfy_host import ComfyHost
-from tests.host.conftest import assert_same, make_picture, save, tiny_model, to_tensor
+from tests.host.conftest import (
+    assert_same,
+    make_picture,
+    save,
+    tiny_model,
+    to_tensor,
+    trouble_in,
+)
 from tests.host.graphs import link, node, ours, theirs, upscaling
 
 pytestmark = pytest.mark.host
@@ -95,13 +102,14 @@ def test_alpha_is_kept(host: ComfyHost, models: Path, picture: np.ndarray) -> No
     assert_same(result.image(), sc.Restorer(model)(to_tensor(rgba)))
 
 
-def test_tile_settings(host: ComfyHost, models: Path, picture: np.ndarray) -> None:
+@pytest.mark.parametrize("overlap", [0, 8])
+def test_tile_settings(host: ComfyHost, models: Path, picture: np.ndarray, overlap: int) -> None:
     model = tiny_model()
     save(model, models / "tiles.safetensors")
     graph = upscaling(
         ours("tiles.safetensors"),
         host.upload("picture.png", picture),
-        tiles=node("SwinIRTileSettings", mode="tiled", tile_size=40, overlap=8),
+        tiles=node("SwinIRTileSettings", mode="tiled", tile_size=64, overlap=overlap),
         upscale=node(
             "SwinIRRestore",
             upscale_model=link("loader"),
@@ -112,8 +120,13 @@ def test_tile_settings(host: ComfyHost, models: Path, picture: np.ndarray) -> No
 
     result = host.run(graph)
 
-    tiles = sc.TileSettings("tiled", tile_size=40, overlap=8)
-    assert_same(result.image(), sc.Restorer(model)(to_tensor(picture), tiles))
+    restorer = sc.Restorer(model)
+    tiles = sc.TileSettings("tiled", tile_size=64, overlap=overlap or None)
+    assert_same(result.image(), restorer(to_tensor(picture), tiles))
+    log = host.new_log()
+    height, width, _ = picture.shape
+    assert f"SwinIR Restore: {restorer.plan(height, width, tiles)}" in log
+    assert trouble_in(log) == []
 
 
 def test_impossible_tile_settings_are_explained(host: ComfyHost, picture: np.ndarray) -> None:

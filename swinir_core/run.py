@@ -1,0 +1,92 @@
+"""What a run will take, and what it has done and learned so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .errors import Cancelled
+from .tiling import TilePlan
+
+Progress = Callable[[int, int], None]
+"""Called with (pixels done, pixels in all): input pixels, overlaps included. The first never falls:
+where memory runs out it stands still until as much is done again. The second grows when tiles have
+to be cut smaller."""
+
+
+@dataclass(frozen=True)
+class Forecast(TilePlan):
+    """The tiles of a run over equally large images, and the memory it needs. Prints as a sentence
+    would say it."""
+
+    images: int
+
+    at_once: int
+    """Pieces of the largest size that are run together, be they tiles or whole images."""
+
+    bytes: int
+    """Estimated peak growth on the device while they are, weights not included."""
+
+    def __str__(self) -> str:
+        height, width = self.largest
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        if self.tile_count == 1:
+            pieces = f"{images} of {width}x{height}, whole"
+        elif self.images == 1:
+            pieces = f"{self.tile_count} tiles of {width}x{height}"
+        else:
+            pieces = f"{images} in {self.tile_count} tiles of {width}x{height}"
+        size = f"{self.bytes / 1e6:.0f} MB" if self.bytes < 1e9 else f"{self.bytes / 1e9:.1f} GB"
+        return f"{pieces}, {self.at_once} at a time, {size} of memory"
+
+
+@dataclass
+class Run:
+    """One call of a ``Restorer``: how far it is, and how much fits the memory."""
+
+    total: float
+    """Input pixels to compute, overlaps included."""
+
+    most_pixels: float
+    """Input pixels of the most that is run at once: of several pieces, or of one tile."""
+
+    share: float
+    """What an input pixel counts: less than one where the channels of an image are run one by
+    one."""
+
+    overlap: int | None
+    """Of tiles that have to be cut smaller; ``None``: what the network needs."""
+
+    progress: Progress | None = None
+    cancelled: Callable[[], bool] | None = None
+    done: float = 0
+
+    reported: float = 0
+    """What ``progress`` was last told."""
+
+    tried: list[str] = field(default_factory=list)
+    """What memory ran out for."""
+
+    smaller_plans: dict[tuple[int, int], TilePlan] = field(default_factory=dict)
+    """How a tile that does not fit is cut, by its height and width."""
+
+    def check(self) -> None:
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled(f"stopped after {self.done:.0f} of {self.total:.0f} pixels")
+
+    def advance(self, pixels: float) -> None:
+        self.done += pixels
+        if self.progress is not None and self.done > self.reported:
+            self.reported = self.done
+            self.progress(round(self.done), round(self.total))
+
+    def at_once(self, height: int, width: int) -> int:
+        """How many pieces of this size may be run together."""
+        return max(math.floor(self.most_pixels / (height * width)), 1)
+
+    def ran_out_of_memory(self, pieces: int, height: int, width: int) -> None:
+        """From now on at most half of this is run at once."""
+        self.tried.append(f"{f'{pieces} times ' * (pieces > 1)}{width}x{height}")
+        self.most_pixels = pieces * height * width / 2
+        self.smaller_plans.clear()
