@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from .cli_benchmark import add_benchmark
+from .cli_evaluate import add_evaluate
 from .cli_restore import (
     PRECISIONS,
     UsageError,
@@ -24,6 +26,7 @@ from .cli_restore import (
     sentence,
     why_not_overwritten,
 )
+from .cli_train import add_train
 from .errors import CheckpointError, ImageError
 
 if TYPE_CHECKING:
@@ -128,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"swinir {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_restore(commands)
+    add_evaluate(commands)
+    add_train(commands)
 
     command = commands.add_parser("info", help="show what a model file holds")
     command.add_argument(
@@ -160,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     command.set_defaults(run=convert)
+
+    add_benchmark(commands)
     return parser
 
 

@@ -15,6 +15,7 @@ from .errors import ImageError
 if TYPE_CHECKING:
     import torch
 
+    from .processes import Processes
     from .restorer import Restorer
     from .tiling import TileSettings
 
@@ -24,6 +25,7 @@ examples:
   swinir restore photo.jpg -o restored/
   swinir restore photo.jpg -o photo_x2.png
   swinir restore holiday/ "scans/*.tif" -o restored/ --model models/my_swinir.pth
+  torchrun --nproc_per_node 2 -m swinir_core restore holiday/ -o restored/ --resume
 """
 
 
@@ -35,7 +37,10 @@ def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command = commands.add_parser(
         "restore",
         help="restore image files",
-        description="Restore PNG, JPEG, WebP and TIFF files, one at a time.",
+        description=(
+            "Restore PNG, JPEG, WebP and TIFF files, one at a time; several processes that "
+            "torchrun or accelerate launch has started divide them among themselves."
+        ),
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,7 +71,12 @@ def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="auto|whole|N",
         help="cut only what does not fit the memory, never, or into squares of N pixels",
     )
-    add("--overlap", type=int, metavar="N", help="pixels that neighbouring tiles share")
+    add(
+        "--overlap",
+        type=int,
+        metavar="N",
+        help="pixels that neighbouring tiles share (default: what the model needs)",
+    )
     add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
     add("--precision", choices=("auto", *PRECISIONS), default="auto", help="of the arithmetic")
     add(
@@ -75,7 +85,18 @@ def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="same",
         help="of results in a folder (default: that of each image)",
     )
-    add("--overwrite", action="store_true", help="replace files that exist")
+    add(
+        "--ensemble",
+        action="store_true",
+        help="mean over eight flips and turns: a little better, eight times as long",
+    )
+    existing = command.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    existing.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out images whose results exist, so that a run that was stopped goes on",
+    )
     command.set_defaults(run=restore)
 
 
@@ -83,60 +104,82 @@ def restore(args: argparse.Namespace) -> int:
     """Restore every image the arguments name; a file that fails does not stop the others."""
     from tqdm import tqdm
 
+    from .ensemble import Ensemble
     from .models import DEFAULT_MODEL, load_model
+    from .processes import join_processes
     from .restorer import Restorer
 
     tiles = tile_settings(args)
-    device = find_device(args.device)
-    plan, failures = plan_files(args)
+    processes = join_processes()
+    device = find_own_device(args.device, processes)
+    plan, failures = processes.agreed(lambda: plan_files(args))
     if not plan:
-        return 1
-    model = load_model(args.model or DEFAULT_MODEL, device, find_precision(args.precision, device))
-    restorer = Restorer(model)
-    for number, (source, target) in enumerate(plan, start=1):
+        return 1 if failures else 0
+    failures = failures if processes.is_main else 0
+    precision = find_precision(args.precision, device)
+    model = load_model(args.model or DEFAULT_MODEL, device, precision)
+    restorer = Restorer(Ensemble(model) if args.ensemble else model, device, precision)
+    for number, (source, target) in processes.share(list(enumerate(plan, start=1))):
         label = f"{number}/{len(plan)} {source.name}"
         try:
-            tqdm.write(restore_file(restorer, source, target, tiles, args.overwrite, label))
+            line = restore_file(
+                restorer, source, target, tiles, args.overwrite, label, processes.is_main
+            )
+            tqdm.write(line)
         except ImageError as error:
-            _report(error)
+            report_error(error)
             failures += 1
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            _report(f"{source} was not restored: {sentence(error)}")
+            report_error(f"{source} was not restored: {sentence(error)}")
             failures += 1
-    if failures:
+    failures = sum(processes.gathered(failures))
+    if failures and processes.is_main:
         tqdm.write(f"swinir: {failures} failed, see above.", file=sys.stderr)
     return 1 if failures else 0
 
 
 def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
-    """(source, target) of the images that can be restored, and how many arguments or images
-    cannot; each of these is reported.
+    """(source, target) of the images that are to be restored, and how many arguments or images
+    cannot; each of these is reported. With ``--resume``, a target that exists is a finished one.
 
     Raises ImageError where the arguments together make no sense.
     """
+    from tqdm import tqdm
+
     from .image_files import find_images, plan_outputs
 
-    found, plan, failures = [], [], 0
+    found, plan, failures, finished = [], [], 0, 0
     for name in args.inputs:
         try:
             found += find_images([name], args.output)
         except ImageError as error:
-            _report(error)
+            report_error(error)
             failures += 1
     suffix = None if args.format == "same" else f".{args.format}"
     for source, target in plan_outputs(found, args.output, suffix):
-        if target.exists() and not args.overwrite:
-            _report(why_not_overwritten(source, target))
-            failures += 1
-        else:
+        if args.overwrite or not target.exists():
             plan.append((source, target))
+        elif args.resume and not target.samefile(source):
+            finished += 1
+        else:
+            report_error(why_not_overwritten(source, target))
+            failures += 1
+    if finished:
+        tqdm.write(f"swinir: {finished} finished before, {len(plan)} to go.", file=sys.stderr)
     return plan, failures
 
 
 def restore_file(
-    restorer: Restorer, source: Path, target: Path, tiles: TileSettings, overwrite: bool, label: str
+    restorer: Restorer,
+    source: Path,
+    target: Path,
+    tiles: TileSettings,
+    overwrite: bool,
+    label: str,
+    show_progress: bool,
 ) -> str:
-    """Restore one file under a progress bar named ``label``; returns the line that says so."""
+    """Restore one file, on a terminal under a progress bar named ``label``; returns the line that
+    says so."""
     import torch
     from tqdm import tqdm
 
@@ -147,8 +190,12 @@ def restore_file(
     height, width, channels = image.pixels.shape
     scale = restorer.model.scale
     check_writable(target, height * scale, width * scale, channels)
+    plan = restorer.plan(height, width, tiles)
+    if plan.tile_count > 1:
+        tqdm.write(f"{label}: {plan}", file=sys.stderr)
+    disable = None if show_progress else True
     with tqdm(
-        total=height * width, desc=label, unit="px", unit_scale=True, leave=False, disable=None
+        total=plan.pixels, desc=label, unit="px", unit_scale=True, leave=False, disable=disable
     ) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -169,11 +216,8 @@ def tile_settings(args: argparse.Namespace) -> TileSettings:
 
     try:
         if isinstance(args.tile, str):
-            overlap = TileSettings.overlap if args.overlap is None else args.overlap
-            return TileSettings(mode=args.tile, overlap=overlap)
-        widest = min(TileSettings.overlap, args.tile // 2)
-        overlap = widest if args.overlap is None else args.overlap
-        return TileSettings(mode="tiled", tile_size=args.tile, overlap=overlap)
+            return TileSettings(mode=args.tile, overlap=args.overlap)
+        return TileSettings(mode="tiled", tile_size=args.tile, overlap=args.overlap)
     except ValueError as error:
         raise UsageError(f"--tile, --overlap: {error}.") from error
 
@@ -192,6 +236,13 @@ def find_device(name: str) -> str:
     if name not in present:
         raise UsageError(f"--device {name}: this machine has only {', '.join(present)}.")
     return name
+
+
+def find_own_device(name: str, processes: Processes) -> str:
+    """The device ``--device`` asks for where several processes may each take their own."""
+    if processes.count > 1 and ":" in name:
+        raise UsageError(f"--device {name}: each process takes a device of its own; leave it out.")
+    return processes.device(find_device(name))
 
 
 def find_precision(name: str, device: str) -> torch.dtype | None:
@@ -242,7 +293,7 @@ def why_not_overwritten(source: Path, target: Path) -> str:
     return f"{target} already exists; pass --overwrite to replace it."
 
 
-def _report(error: Exception | str) -> None:
+def report_error(error: Exception | str) -> None:
     from tqdm import tqdm
 
     tqdm.write(f"swinir: error: {sentence(error)}", file=sys.stderr)

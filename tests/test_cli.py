@@ -148,11 +148,21 @@ def test_alpha_into_jpeg_is_refused_and_nothing_written(
     assert not Path("a.jpg").exists()
 
 
-@pytest.mark.parametrize("tiles", [["--tile", "whole"], ["--tile", "32", "--overlap", "8"]])
-def test_tiles(model: str, tiles: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("tiles", "said"),
+    [
+        (["--tile", "whole"], ""),
+        (["--tile", "64"], "2 tiles of 48x50, "),
+        (["--tile", "32", "--overlap", "8"], "6 tiles of 32x32, "),
+    ],
+)
+def test_tiles(model: str, tiles: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     picture("a.png", height=50, width=70)
     assert restore(model, "a.png", "-o", "out", *tiles) == 0
     assert read_image("out/a.png").pixels.shape == (100, 140, 3)
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count(" tiles of ") == bool(said)
 
 
 USAGE = {
@@ -347,7 +357,7 @@ def test_help_answers_without_torch() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for command in ("restore", "info", "models", "convert"):
+    for command in ("restore", "info", "models", "convert", "benchmark"):
         assert command in done.stdout
 
 

@@ -1,5 +1,17 @@
-"""Training: data, initialisation, trainer. Imports torch and the core, never ComfyUI."""
+"""Training: settings, data, losses, the loop. Imports torch and the core, never ComfyUI."""
 
-from .init import init_weights
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .init import init_weights
 
 __all__ = ["init_weights"]
+
+
+def __getattr__(name: str) -> Any:
+    """So that reading a configuration need not wait for torch."""
+    if name == "init_weights":
+        from .init import init_weights
+
+        return init_weights
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,133 +1,212 @@
-"""Training patches: photographs held in memory, their small versions made once, random crops."""
+"""Training patches: photographs held in memory, cut, turned and degraded on the fly."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..degradation import bicubic_resize
+from ..color import rgb_to_gray
 from ..errors import ImageError
 from ..image_io import IMAGE_SUFFIXES, read_image, to_integers
+from .tasks import Task, to_float
 
 
-def image_paths(folders: Sequence[Path]) -> list[Path]:
-    """Every image file beneath the folders, in an order that does not depend on the disk.
+def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
+    """Every image file beneath the folders, but not beneath the folders ``without``, in an order
+    that does not depend on the disk.
 
-    Raises ``ValueError`` for a folder that is none.
+    Raises ``ValueError`` for a folder that is none, and where there is no image at all.
     """
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{folder} is not a folder; name one that holds images")
-    return [
+            raise ValueError(f"{folder} is not a folder; name one that holds images.")
+    left_out = {folder.resolve() for folder in without}
+    paths = [
         path
         for folder in folders
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and left_out.isdisjoint(path.resolve().parents)
     ]
+    if not paths:
+        names = ", ".join(str(folder) for folder in folders)
+        besides = "".join(f", besides what is in {folder}" for folder in without if folder.exists())
+        raise ValueError(f"{names}: no PNG, JPEG, WebP or TIFF file in there{besides}.")
+    return paths
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8: gray three times, alpha dropped. Raises ``ImageError``."""
-    pixels = to_integers(read_image(path).pixels, 8)
-    return pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1].repeat(3, axis=2)
+def read_pixels(path: Path, channels: int, scale: int = 1) -> np.ndarray:
+    """An image file as uint8 (H, W, channels), sides cut to multiples of ``scale``.
+
+    Alpha is dropped. Gray becomes three equal channels; colour becomes one by ``rgb_to_gray``.
+    Raises ``ImageError``.
+    """
+    pixels = read_image(path).pixels
+    height, width, found = pixels.shape
+    pixels = pixels[: height // scale * scale, : width // scale * scale]
+    if channels == 1:
+        gray = rgb_to_gray(pixels[..., :3])[..., None] if found > 2 else pixels[..., :1]
+        return to_integers(gray, 8)
+    integers = to_integers(pixels, 8)
+    return integers[..., :3] if found > 2 else integers[..., :1].repeat(3, axis=2)
 
 
 @dataclass
-class PatchDataset:
-    """Pairs of a low- and a high-resolution image, all in memory as uint8 (H, W, 3).
+class Photos:
+    """Photographs, in memory as uint8 (H, W, C) as far as they fit."""
 
-    The high-resolution sides are ``scale`` times the low-resolution ones, and every
-    low-resolution image holds at least one patch.
-    """
+    task: Task
+    paths: list[Path] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    """(height, width) in pixels, multiples of the scale."""
 
-    scale: int
-    patch: int
-    """Side of a low-resolution patch."""
-
-    pairs: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
     """Files that hold no readable image; skipped."""
 
     too_small: list[Path] = field(default_factory=list)
     """Images smaller than one patch; skipped."""
 
-    @classmethod
-    def from_folders(cls, folders: Sequence[Path], scale: int, patch: int) -> "PatchDataset":
-        """Load every image beneath the folders. Raises ``ValueError`` when none is usable."""
-        dataset = cls(scale, patch)
-        for path in tqdm(image_paths(folders), "loading", unit="image", disable=None):
-            dataset._add(path)
-        if not dataset.pairs:
-            names = ", ".join(str(folder) for folder in folders)
-            raise ValueError(
-                f"no usable training image in {names}: {len(dataset.unreadable)} unreadable, "
-                f"{len(dataset.too_small)} smaller than {scale * patch}x{scale * patch} pixels"
-            )
-        return dataset
+    _held: dict[int, np.ndarray] = field(default_factory=dict)
 
-    def _add(self, path: Path) -> None:
+    @classmethod
+    def read(
+        cls, paths: Sequence[Path], task: Task, patch: int, memory: int, quiet: bool = False
+    ) -> Photos:
+        """Read every file once and keep as many as ``memory`` bytes hold; the others are read anew
+        for each of their patches. Raises ``ValueError`` when none is usable."""
+        photos = cls(task)
+        for path in tqdm(paths, "reading", unit="image", disable=quiet or None):
+            memory -= photos._add(path, patch * task.scale, memory)
+        if not photos.paths:
+            raise ValueError(
+                f"none of the {len(paths)} images can be trained on: {len(photos.unreadable)} "
+                f"unreadable, {len(photos.too_small)} smaller than a patch of "
+                f"{patch * task.scale}x{patch * task.scale} pixels; use larger images or a "
+                "smaller patch."
+            )
+        return photos
+
+    def _add(self, path: Path, least: int, memory: int) -> int:
+        """Returns how many bytes are now held of it."""
         try:
-            high = read_rgb(path)
+            pixels = read_pixels(path, self.task.channels, self.task.scale)
         except ImageError:
             self.unreadable.append(path)
-            return
-        height, width = (side // self.scale for side in high.shape[:2])
-        if min(height, width) < self.patch:
+            return 0
+        if min(pixels.shape[:2]) < least:
             self.too_small.append(path)
-            return
-        high = np.ascontiguousarray(high[: height * self.scale, : width * self.scale])
-        self.pairs.append((bicubic_resize(high, 1 / self.scale), high))
+            return 0
+        self.paths.append(path)
+        self.sizes.append((pixels.shape[0], pixels.shape[1]))
+        if pixels.nbytes > memory:
+            return 0
+        self._held[len(self.paths) - 1] = np.ascontiguousarray(pixels)
+        return pixels.nbytes
+
+    @property
+    def held(self) -> int:
+        """How many are in memory."""
+        return len(self._held)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if index in self._held:
+            return self._held[index]
+        return read_pixels(self.paths[index], self.task.channels, self.task.scale)
 
 
-class PatchSampler:
-    """Random aligned patches, flipped and turned in all eight ways.
+class Patches(Dataset[tuple[Tensor, Tensor]]):
+    """Pairs of network input and wanted output, as many as a run takes.
 
+    Pair ``step * batch + i`` is the ``i``-th of that step. It depends on the seed, the step and
+    ``i`` alone: a resumed run, and one spread over several processes, sees the same batches.
     Every possible patch is equally likely, so a large photograph gives more of them than a small
-    one. A batch depends on the seed and the step alone: a resumed run sees what an uninterrupted
-    one would have seen.
+    one; each is flipped and turned in one of the eight ways.
     """
 
-    def __init__(self, dataset: PatchDataset, seed: int = 0) -> None:
-        self.dataset = dataset
-        self.seed = seed
-        patch = dataset.patch
+    def __init__(self, photos: Photos, patch: int, batch: int, seed: int) -> None:
+        self.photos, self.patch, self.batch, self.seed = photos, patch, batch, seed
+        scale = photos.task.scale
         positions = [
-            (low.shape[0] - patch + 1) * (low.shape[1] - patch + 1) for low, _ in dataset.pairs
+            (height // scale - patch + 1) * (width // scale - patch + 1)
+            for height, width in photos.sizes
         ]
         self._position_ends = np.cumsum(positions)
 
-    def batch(self, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(size, 3, patch, patch) and (size, 3, scale*patch, scale*patch), float32 in 0..1."""
-        random = np.random.default_rng((self.seed, step))
-        samples = [self._sample(random) for _ in range(size)]
-        lows, highs = zip(*samples, strict=True)
-        return _to_tensor(lows), _to_tensor(highs)
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """Input (C, patch, patch) and output (C, scale*patch, scale*patch), float32."""
+        task = self.photos.task
+        random = np.random.default_rng((self.seed, *divmod(number, self.batch)))
+        photo, top, left = self._position(random)
+        piece = cut(photo, top, left, self.patch * task.scale, task.margin * task.scale)
+        piece = np.ascontiguousarray(turned(piece, int(random.integers(8))))
+        low = task.degrade(piece, random)
+        return _to_tensor(_without(low, task.margin)), _to_tensor(
+            to_float(_without(piece, task.margin * task.scale))
+        )
 
-    def _sample(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        scale, patch = self.dataset.scale, self.dataset.patch
+    def _position(self, random: np.random.Generator) -> tuple[np.ndarray, int, int]:
         position = random.integers(self._position_ends[-1])
-        index = np.searchsorted(self._position_ends, position, side="right")
-        low, high = self.dataset.pairs[index]
-        top, left = divmod(self._position_ends[index] - 1 - position, low.shape[1] - patch + 1)
-        low = low[top : top + patch, left : left + patch]
-        top, left, side = top * scale, left * scale, patch * scale
-        high = high[top : top + side, left : left + side]
-        pose = int(random.integers(8))
-        return _pose(low, pose), _pose(high, pose)
+        index = int(np.searchsorted(self._position_ends, position, side="right"))
+        scale = self.photos.task.scale
+        columns = self.photos.sizes[index][1] // scale - self.patch + 1
+        top, left = divmod(int(self._position_ends[index] - 1 - position), columns)
+        return self.photos[index], top * scale, left * scale
 
 
-def _pose(patch: np.ndarray, pose: int) -> np.ndarray:
-    """One of the eight symmetries of the square."""
-    if pose & 1:
-        patch = patch[::-1]
-    if pose & 2:
-        patch = patch[:, ::-1]
-    return patch.swapaxes(0, 1) if pose & 4 else patch
+def cut(image: np.ndarray, top: int, left: int, side: int, margin: int) -> np.ndarray:
+    """A square with a margin; where that lies outside the image it is mirrored, as MATLAB does."""
+    height, width = image.shape[:2]
+    above, before = max(margin - top, 0), max(margin - left, 0)
+    below, behind = (max(start + side + margin - end, 0)
+                     for start, end in ((top, height), (left, width)))  # fmt: skip
+    piece = image[max(top - margin, 0) : top + side + margin,
+                  max(left - margin, 0) : left + side + margin]  # fmt: skip
+    if above or before or below or behind:
+        piece = np.pad(piece, ((above, below), (before, behind), (0, 0)), "symmetric")
+    return piece
 
 
-def _to_tensor(patches: Sequence[np.ndarray]) -> torch.Tensor:
-    batch = torch.from_numpy(np.stack(patches))
-    return batch.movedim(-1, 1).to(torch.float32, memory_format=torch.contiguous_format) / 255
+def turned(image: np.ndarray, way: int) -> np.ndarray:
+    """One of the eight symmetries of the square, 0 to 7; a view."""
+    if way & 1:
+        image = image[::-1]
+    if way & 2:
+        image = image[:, ::-1]
+    return image.swapaxes(0, 1) if way & 4 else image
+
+
+def _without(image: np.ndarray, margin: int) -> np.ndarray:
+    return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def batches(
+    patches: Patches, steps: range, process: int, processes: int, workers: int, pin: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of the batch of each step, prepared ahead by ``workers`` processes."""
+    share = patches.batch // processes
+    first = process * share
+    numbers = (step * patches.batch + first + i for step in steps for i in range(share))
+    # Forked workers share the photographs; others would each be sent a copy.
+    fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()
+    loader = DataLoader(
+        patches,
+        share,
+        sampler=numbers,
+        num_workers=workers,
+        pin_memory=pin,
+        multiprocessing_context="fork" if fork else None,
+    )
+    return iter(loader)

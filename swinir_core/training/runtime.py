@@ -1,4 +1,4 @@
-"""What the machine beneath a training run offers: its arithmetic, its allocator, its signals."""
+"""What the machine beneath a training run offers: processes, arithmetic, allocator, signals."""
 
 import contextlib
 import ctypes
@@ -7,26 +7,44 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+import psutil
 import torch
-
-PRECISIONS = ("auto", "float32", "bfloat16")
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_choice_from_env
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEEP_BELOW = 2**30
 
 
-def training_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the arithmetic; weights, their average and Adam's state are always float32.
+_ACCELERATE_NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
-    ``auto`` is bfloat16 where the device computes in it directly, float32 where it would be
-    emulated. Raises ``ValueError`` for a name outside ``PRECISIONS``.
+
+def make_accelerator(device: str, precision: str) -> Accelerator:
+    """Join the processes that ``accelerate launch`` or ``torchrun`` started, if any.
+
+    device: ``auto``, the launcher's choice or the best there is, or ``cpu``.
+    precision: of the forward pass; weights, their average and Adam's state are always float32.
+    ``auto`` is what ``accelerate launch --mixed_precision`` asks for; else bfloat16 where the
+    device computes in it directly, float32 where it would be emulated. Raises ``ValueError``
+    where the device lacks it.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    found = PartialState(cpu=device == "cpu").device
+    assert found is not None
     if precision == "auto":
-        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+        chosen = parse_choice_from_env("ACCELERATE_MIXED_PRECISION", "no")
+        if chosen == "no" and _has_bfloat16(found):
+            chosen = "bf16"
+    else:
+        chosen = _ACCELERATE_NAMES[precision]
+    if chosen == "fp16" and found.type != "cuda":
+        raise ValueError(f"precision float16: {found.type} trains in float32 or bfloat16.")
+    return Accelerator(cpu=device == "cpu", mixed_precision=chosen)
+
+
+def memory_for_images(processes: int) -> int:
+    """Bytes that each process may fill with photographs: half of what is free."""
+    return psutil.virtual_memory().available // 2 // processes
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -1,271 +1,288 @@
-"""Training by mean absolute error, the paper's first stage for every super-resolution task."""
+"""The training loop: one run in one folder."""
+
+from __future__ import annotations
 
 import copy
-import csv
 import logging
 import math
+import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoint, write_checkpoint
-from ..config import SwinIRConfig
-from ..files import replacing
 from ..network import SwinIR
-from .data import PatchSampler
-from .runtime import keep_freed_memory, stop_signals, training_dtype
-from .validation import TestImage, mean_psnr
-
-WEIGHTS_FILE = "last.safetensors"
-STATE_FILE = "state.pt"
-LOG_FILE = "log.csv"
-LOG_COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr")
-
-STATE_KEYS = frozenset({"config", "model", "average", "optimizer", "step", "seconds", "seed"})
-_NO_STATE = (
-    f"is damaged or not the state of a run; start a new run in another folder, from the "
-    f"{WEIGHTS_FILE} beside it if that is whole"
+from .checkpointing import BEST, LAST, STATE, keeping_saves, write_state, write_weights
+from .config import TrainConfig
+from .data import Patches, batches
+from .objective import Critic, Objective
+from .report import (
+    CURVES,
+    LOG,
+    Row,
+    read_rows,
+    summary,
+    write_curves,
+    write_rows,
+    write_samples,
 )
+from .runtime import keep_freed_memory, stop_signals
+from .schedule import ema_decay, learning_rate
+from .validation import ValidationImage, total_scores
 
-WARM_UP = 0.01
-FINAL_LEARNING_RATE = 1e-6
-EMA_DECAY = 0.999
+LOOK_EVERY = 10
+"""Steps between looks at the losses on a GPU, each of which waits for it."""
+
+MOST_WORKERS = 8
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train; what to train is the model's configuration. Impossible values raise
-    ``ValueError``."""
-
-    steps: int
-    """Length of the whole run, steps before a resumption included."""
-
-    batch: int = 16
-    """Patches in one step."""
-
-    learning_rate: float = 5e-4
-    """The highest, right after the warm-up."""
-
-    clip_norm: float | None = None
-    """Gradients are shortened to this length. ``None``: never, as in the paper."""
-
-    precision: str = "auto"
-    """Arithmetic of the forward pass: auto, float32 or bfloat16."""
-
-    log_every: int = 100
-    """Steps between lines of the log."""
-
-    validate_every: int = 2000
-    """Steps between validations; the end of the run is always validated."""
-
-    save_minutes: float = 5.0
-    """Minutes between saves; the end of the run is always saved."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every", "validate_every"):
-            value = getattr(self, name)
-            if not value >= 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a positive number, got {value}")
-        if not self.save_minutes >= 0:
-            raise ValueError(f"save_minutes must not be negative, got {self.save_minutes}")
-
-
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then half a cosine, from nothing but how far the run has come.
-
-    A run resumed with another number of steps goes on along another curve.
-    """
-    warm_up = WARM_UP * settings.steps
-    if step < warm_up:
-        return settings.learning_rate * (step + 1) / (warm_up + 1)
-    progress = (step - warm_up) / (settings.steps - warm_up)
-    height = (1 + math.cos(math.pi * progress)) / 2
-    return FINAL_LEARNING_RATE + (settings.learning_rate - FINAL_LEARNING_RATE) * height
-
-
-def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
-    """What ``Trainer.save`` wrote, on the CPU. Raises ``ValueError`` where there is no run, where
-    the file is damaged or foreign, and where the run is of another network."""
-    path = run_dir / STATE_FILE
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = STATE_KEYS - state.keys()
-    except FileNotFoundError as error:
-        raise ValueError(f"{run_dir} holds no run to resume; name the folder of one") from error
-    except OSError:
-        raise
-    except Exception as error:  # torch raises some ten types for files that are no state
-        raise ValueError(f"{path} {_NO_STATE}") from error
-    if missing:
-        raise ValueError(f"{path} {_NO_STATE}")
-    ours, theirs = config.to_dict(), state["config"]
-    different = [name for name in ours if theirs.get(name) != ours[name]]
-    if different:
-        was = ", ".join(f"{name}={theirs.get(name)!r}" for name in different)
-        raise ValueError(f"{path} holds a run of another network, one with {was}")
-    return state
-
-
-def ema_decay(step: int) -> float:
-    """How much of the average survives a step: little at first, lest it remember random weights."""
-    return min(EMA_DECAY, (1 + step) / (10 + step))
-
-
 class Trainer:
-    """One run in one folder: the weights, their running average, Adam, the step reached.
+    """The weights, their running average, Adam, the step reached.
 
-    The running average is what is validated and written as ``last.safetensors``; ``state.pt``
-    holds the rest. Both are replaced whole, so a crash leaves the previous ones.
+    The average is what is validated and written, as ``last.safetensors`` and, where its PSNR is
+    the highest so far, as ``best.safetensors``; ``state.pt`` holds the rest. Files are replaced
+    whole, so a crash leaves the previous ones. Only the main process writes.
     """
 
     def __init__(
         self,
         model: SwinIR,
-        sampler: PatchSampler,
-        settings: TrainSettings,
-        run_dir: Path,
-        test_images: list[TestImage] | None = None,
+        objective: Objective,
+        patches: Patches,
+        images: Sequence[ValidationImage],
+        config: TrainConfig,
+        accelerator: Accelerator,
     ) -> None:
-        self.model = model.train()
+        self.config, self.accelerator = config, accelerator
+        self.patches, self.images = patches, images
+        self.task = patches.photos.task
+        self.out = config.run.out
+        self.main = accelerator.is_main_process
+
+        schedule, loss, device = config.schedule, config.loss, accelerator.device
+        self.model = model.to(device).train()
+        self.model.set_drop_path(schedule.drop_path)
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
-        self.sampler = sampler
-        self.settings = settings
-        self.run_dir = run_dir
-        self.test_images = test_images
-        self.device = next(model.parameters()).device
-        self.dtype = training_dtype(settings.precision, self.device)
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), settings.learning_rate, betas=(0.9, 0.99), fused=True
-        )
+        adam = torch.optim.Adam(model.parameters(), betas=schedule.betas, fused=True)
+        self.prepared, self.optimizer = accelerator.prepare(model, adam)
+        self.objective = objective
+        self.critic = None
+        if loss.gan_weight:
+            self.critic = Critic(self.task.channels, loss, schedule.betas,
+                                 config.run.seed, accelerator)  # fmt: skip
+        self.terms = ["pixel"]
+        self.terms += ["perceptual"] if loss.perceptual_weight else []
+        self.terms += ["gan", "critic"] if loss.gan_weight else []
+
         self.step = 0
         self.seconds = 0.0
+        self.best = -math.inf
+        self.rows: list[Row] = []
+        self.unlogged = np.zeros(len(self.terms) + 1)
+        """Sums of the losses since the last line of the table, and the number of steps."""
 
     def run(self) -> bool:
         """Train to the last step. False when Ctrl-C or SIGTERM ended it early; saved either way.
 
-        Raises ``FloatingPointError`` when the loss is no longer a number; the last save stands.
+        Raises ``FloatingPointError`` when the loss is no longer a number and ``SaveError`` when
+        the disk refuses; what was saved before stands.
         """
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
         with stop_signals() as stop:
-            if self.step < self.settings.steps:
+            if self.step < self.config.schedule.steps:
                 self._train(stop)
-            elif self.test_images:
-                self._log(None, self._validate())
-        finished = self.step >= self.settings.steps
-        self.save()
-        log.info("%s at step %d", "finished" if finished else "stopped", self.step)
+            else:
+                self._report({}, validate=True)
+                self.save()
+        finished = self.step >= self.config.schedule.steps
+        best = f", {BEST} has PSNR {self.best:.2f} dB" if self.best > -math.inf else ""
+        log.info(
+            f"{'finished' if finished else 'stopped'} at step {self.step:,}; "
+            f"the weights are in {self.out / LAST}{best}"
+        )
         return finished
 
     def _train(self, stop: Event) -> None:
-        settings, first = self.settings, self.step
+        run, last = self.config.run, self.config.schedule.steps
         begun = time.monotonic() - self.seconds
-        save_due = self.seconds + 60 * settings.save_minutes
-        losses: list[float] = []
-        for _ in tqdm(range(first, settings.steps), initial=first, total=settings.steps,
-                      disable=None, unit="step"):  # fmt: skip
-            losses.append(self._take_step())
-            self.seconds = time.monotonic() - begun
-            finished = self.step == settings.steps
-            validation_due = finished or self.step % settings.validate_every == 0
-            if validation_due or stop.is_set() or self.step % settings.log_every == 0:
-                self._log(sum(losses) / len(losses), self._validate() if validation_due else None)
-                losses.clear()
-            if stop.is_set():
-                return
-            if self.seconds > save_due and not finished:
-                self.save()
-                save_due = self.seconds + 60 * settings.save_minutes
+        saved = self.seconds
+        look_every = 1 if self.accelerator.device.type == "cpu" else LOOK_EVERY
+        inputs = self._batches()
+        unseen: list[Tensor] = []
+        with tqdm(initial=self.step, total=last, unit="step", disable=not self.main or None) as bar:
+            while self.step < last:
+                unseen.append(self._take_step(*next(inputs)))
+                bar.update()
+                log_due = self.step % run.log_every == 0
+                validation_due = self.step == last or self.step % run.validate_every == 0
+                if not (log_due or validation_due or self.step % look_every == 0):
+                    continue
+                self.seconds = time.monotonic() - begun
+                save_due = self.seconds - saved > 60 * run.save_minutes
+                means, stopping, save_due = self._look(unseen, stop.is_set(), save_due)
+                self.unlogged += [*(means * len(unseen)), len(unseen)]
+                unseen.clear()
+                bar.set_postfix({self.terms[0]: f"{means[0]:.4f}"}, refresh=False)
+                if log_due or validation_due or stopping:
+                    means = self.unlogged[:-1] / self.unlogged[-1]
+                    self._report(dict(zip(self.terms, means, strict=True)), validation_due)
+                    self.unlogged[:] = 0
+                if validation_due or save_due or stopping:
+                    self.save()
+                    saved = self.seconds
+                if stopping:
+                    return
 
-    def _validate(self) -> float | None:
-        if not self.test_images:
-            return None
-        return mean_psnr(self.average, self.test_images, self.model.config.scale)
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        gpu = self.accelerator.device.type == "cuda"
+        workers = self.config.data.workers
+        if workers is None:
+            workers = min(MOST_WORKERS, os.cpu_count() or 1) if gpu and os.name == "posix" else 0
+        return batches(
+            self.patches,
+            range(self.step, self.config.schedule.steps),
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            workers,
+            pin=gpu,
+        )
 
-    def _take_step(self) -> float:
-        low, high = (t.to(self.device) for t in self.sampler.batch(self.step, self.settings.batch))
-        rate = learning_rate(self.step, self.settings)
+    def _take_step(self, low: Tensor, high: Tensor) -> Tensor:
+        """Returns the losses in the order of ``terms``, on the device."""
+        schedule, device = self.config.schedule, self.accelerator.device
+        low, high = (tensor.to(device, non_blocking=True) for tensor in (low, high))
+        rate = learning_rate(self.step, schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            output = self.model(low)
-        loss = F.l1_loss(output.float(), high)
-        value = loss.item()
-        if not math.isfinite(value):
-            saved = (self.run_dir / STATE_FILE).exists()
-            raise FloatingPointError(
-                f"the loss is {value} at step {self.step}; {'resume' if saved else 'start again'} "
-                f"with a learning rate below {self.settings.learning_rate:g} or with gradient "
-                "clipping"
-            )
+        # Of stochastic depth, so that a resumed run draws what an uninterrupted one draws.
+        place = (self.config.run.seed, self.step, self.accelerator.process_index)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
+        output = self.prepared(low)
+        losses = self.objective(output, high)
+        if self.critic:
+            losses["gan"] = self.critic.adversarial(output)
         self.optimizer.zero_grad()
-        loss.backward()
-        if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        if schedule.clip_norm is not None:
+            self.accelerator.unscale_gradients(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
         self.optimizer.step()
+        if self.critic:
+            losses["critic"] = self.critic.learn(output, high, rate)
         self._update_average()
         self.step += 1
-        return value
+        return torch.stack([losses[term].detach() for term in self.terms])
 
-    @torch.no_grad()
     def _update_average(self) -> None:
-        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
-        for average, parameter in pairs:
-            average.lerp_(parameter, 1 - ema_decay(self.step))
+        move = get_ema_multi_avg_fn(ema_decay(self.step, self.config.schedule))
+        averages: list[Tensor] = list(self.average.parameters())
+        move(averages, list(self.model.parameters()), self.step)
 
-    def _log(self, loss: float | None, psnr: float | None) -> None:
-        path = self.run_dir / LOG_FILE
-        fresh = not path.exists()
-        rate = learning_rate(self.step, self.settings)
-        loss_text = "" if loss is None else f"{loss:.6f}"
-        psnr_text = "" if psnr is None else f"{psnr:.4f}"
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(LOG_COLUMNS)
-            writer.writerow((self.step, f"{self.seconds:.1f}", f"{rate:.3e}", loss_text, psnr_text))
-        log.info(
-            "step %d  %slearning rate %.2e%s",
-            self.step,
-            f"loss {loss_text}  " if loss_text else "",
-            rate,
-            f"  PSNR {psnr_text} dB" if psnr_text else "",
-        )
+    def _look(
+        self, unseen: Sequence[Tensor], stopping: bool, save_due: bool
+    ) -> tuple[np.ndarray, bool, bool]:
+        """The mean losses over steps and processes, whether any process was told to stop, and
+        whether the main one wants to save. Raises ``FloatingPointError``."""
+        sums = torch.stack(list(unseen)).sum(dim=0)
+        told = sums.new_tensor([len(unseen), stopping, self.main and save_due])
+        *sums, count, stopped, due = self._summed(torch.cat([sums, told]))
+        means = np.array(sums) / count
+        if not np.isfinite(means).all():
+            way = "resume" if (self.out / STATE).exists() else "start again"
+            raise FloatingPointError(
+                f"the loss is not a number at step {self.step}, or a few before; {way} with a "
+                f"learning_rate below {self.config.schedule.learning_rate:g}, or with a clip_norm."
+            )
+        return means, stopped > 0, due > 0
+
+    def _report(self, losses: dict[str, float], validate: bool) -> None:
+        """A line of the table and new curves; where scores are wanted, samples and the best."""
+        rate = learning_rate(self.step, self.config.schedule)
+        row: Row = {"step": self.step, "seconds": self.seconds, "learning_rate": rate}
+        if losses:
+            row["loss"] = sum(value for term, value in losses.items() if term != "critic")
+            row |= losses
+        if validate and self.images:
+            row["psnr"], row["ssim"] = self._scores()
+        if not self.main:
+            return
+        self.rows.append(row)
+        self._write(LOG, lambda path: write_rows(path, self.rows))
+        self._write(CURVES, lambda path: write_curves(path, self.rows))
+        log.info(summary(row, self.config.schedule.steps))
+        if "psnr" in row:
+            samples = self.images[: self.config.run.samples]
+            if samples:
+                self._write(
+                    f"samples/step_{self.step:08}.png",
+                    lambda path: write_samples(path, self.average, samples),
+                )
+            if row["psnr"] > self.best:
+                self.best = row["psnr"]
+                scores = f"PSNR {row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}"
+                self._write_weights(BEST, {"validation": scores})
+
+    def _scores(self) -> tuple[float, float]:
+        """Mean PSNR and SSIM of the average; each process takes its share of the images."""
+        share = self.images[self.accelerator.process_index :: self.accelerator.num_processes]
+        totals = torch.tensor(total_scores(self.average, share, self.task), dtype=torch.float32)
+        psnr, ssim, count = self._summed(totals.to(self.accelerator.device))
+        return psnr / count, ssim / count
+
+    def _summed(self, values: Tensor) -> list[float]:
+        """Over all processes."""
+        return cast(Tensor, self.accelerator.reduce(values)).tolist()
 
     def save(self) -> None:
         """Write the weights and the state to continue from."""
-        metadata = {"trained_steps": str(self.step)}
-        checkpoint = Checkpoint(self.model.config, self.average.state_dict(), metadata)
-        write_checkpoint(self.run_dir / WEIGHTS_FILE, checkpoint)
+        if not self.main:
+            return
+        self._write_weights(LAST, {})
+        scaler = self.accelerator.scaler
         state = {
             "config": self.model.config.to_dict(),
+            "settings": self.config.to_toml(),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "critic": self.critic.state_dict() if self.critic else None,
+            "scaler": scaler.state_dict() if scaler else None,
             "step": self.step,
             "seconds": self.seconds,
-            "seed": self.sampler.seed,
+            "best": self.best,
+            "unlogged": self.unlogged.tolist(),
         }
-        with replacing(self.run_dir / STATE_FILE) as part:
-            torch.save(state, part)
+        self._write(STATE, lambda path: write_state(path, state))
+
+    def _write_weights(self, name: str, metadata: dict[str, str]) -> None:
+        metadata = {"trained_steps": str(self.step), **metadata}
+        self._write(name, lambda path: write_weights(path, self.average, metadata))
+
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
+        keeping_saves(write, self.out, name)
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from what ``read_state`` gave."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        self.seconds = state["seconds"]
-        self.sampler.seed = state["seed"]
+        for group in self.optimizer.param_groups:
+            group["betas"] = self.config.schedule.betas
+        if self.critic and state["critic"]:
+            self.critic.load_state_dict(state["critic"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.unlogged[:] = state["unlogged"]
+        self.rows = read_rows(self.out / LOG, self.step)

@@ -1,0 +1,123 @@
+"""What a run tells: a table of losses and scores, their curves, pictures of samples."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..files import replacing
+from ..network import SwinIR
+from .curves import draw_curves
+from .validation import ValidationImage, restored
+
+LOG = "log.csv"
+CURVES = "curves.png"
+TERMS = ("pixel", "perceptual", "gan", "critic")
+COLUMNS: tuple[str, ...] = ("step", "seconds", "learning_rate", "loss", *TERMS, "psnr", "ssim")
+"""Of the table. ``loss`` is the sum of ``pixel``, ``perceptual`` and ``gan``; ``critic`` is the
+discriminator's own. Losses are means since the line before, scores empty where none were taken."""
+
+_FORMATS = {"step": "d", "seconds": ".1f", "learning_rate": ".3e", "psnr": ".4f", "ssim": ".5f"}
+_PANELS = {"loss": "loss", "psnr": "PSNR, dB", "ssim": "SSIM"}
+_SAMPLE_SIDE = 192
+_GAP = 4
+
+Row = dict[str, float]
+
+
+def read_rows(path: Path, step: int) -> list[Row]:
+    """The lines of a table up to ``step``: later ones are of steps a resumed run takes again."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [
+            {key: float(value) for key, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
+    return [row for row in rows if row["step"] <= step]
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """The table as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _shown(key, value) for key, value in row.items()})
+    with replacing(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
+
+
+def summary(row: Row, steps: int) -> str:
+    """A line for the terminal, with the time left at the speed of the run so far."""
+    losses = {name: row[name] for name in ("loss", *TERMS) if name in row}
+    if len(losses) == 2:  # the loss and its only term
+        del losses["pixel"]
+    parts = [f"step {int(row['step']):,} of {steps:,}"]
+    parts += [f"{name} {value:.5f}" for name, value in losses.items()]
+    if "psnr" in row:
+        parts.append(f"PSNR {row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}")
+    left = row["seconds"] / max(row["step"], 1) * (steps - row["step"])
+    parts.append(f"{tqdm.format_interval(left)} left")
+    return "  ".join(parts)
+
+
+def _shown(column: str, value: float) -> str:
+    wanted = _FORMATS.get(column, ".6f")
+    return format(int(value) if wanted == "d" else value, wanted)
+
+
+def write_curves(path: Path, rows: Sequence[Row]) -> None:
+    """Loss and scores over the steps, as a picture."""
+    points = {
+        title: [(row["step"], row[column]) for row in rows if column in row]
+        for column, title in _PANELS.items()
+    }
+    _write_png(path, draw_curves(points))
+
+
+def write_samples(path: Path, model: SwinIR, images: Sequence[ValidationImage]) -> None:
+    """The middle of each image, a row each: input, output, truth. An input that is enlarged by
+    the model is shown with larger pixels."""
+    rows = [_sample(model, image) for image in images]
+    width = max(row.shape[1] for row in rows)
+    canvas = np.full((sum(row.shape[0] + _GAP for row in rows) - _GAP, width, 3), 255, np.uint8)
+    top = 0
+    for row in rows:
+        canvas[top : top + row.shape[0], : row.shape[1]] = row
+        top += row.shape[0] + _GAP
+    path.parent.mkdir(exist_ok=True)
+    _write_png(path, Image.fromarray(canvas))
+
+
+def _sample(model: SwinIR, image: ValidationImage) -> np.ndarray:
+    scale = model.config.scale
+    low = _middle(image.low, _SAMPLE_SIDE // scale)
+    high = _middle(image.high, _SAMPLE_SIDE // scale * scale, scale)
+    seen = np.clip(low * 255, 0, 255).round().astype(np.uint8)
+    seen = seen.repeat(scale, axis=0).repeat(scale, axis=1)
+    white = np.full((high.shape[0], _GAP, 3), 255, np.uint8)
+    seen, output, high = (
+        part if part.shape[2] == 3 else part.repeat(3, axis=2)
+        for part in (seen, restored(model, low), high)
+    )
+    return np.concatenate([seen, white, output, white, high], axis=1)
+
+
+def _middle(image: np.ndarray, side: int, grid: int = 1) -> np.ndarray:
+    """At most ``side`` pixels each way, beginning at a multiple of ``grid``."""
+    top, left = (max(length - side, 0) // 2 // grid * grid for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def _write_png(path: Path, picture: Image.Image) -> None:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    with replacing(path) as part:
+        part.write_bytes(file.getvalue())

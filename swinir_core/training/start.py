@@ -1,0 +1,215 @@
+"""From a configuration to a run: its folder, its network, its images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate.utils import broadcast_object_list
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..checkpoint import Checkpoint, read_checkpoint
+from ..config import SwinIRConfig
+from ..files import replacing
+from ..models import find_model
+from ..network import SwinIR
+from .checkpointing import STATE, SaveError, keeping_saves, read_state, take_over
+from .config import TrainConfig
+from .data import Patches, Photos, image_paths
+from .init import init_weights
+from .objective import Objective
+from .runtime import make_accelerator, memory_for_images
+from .tables import SettingError
+from .tasks import Task, build_task
+from .trainer import Trainer
+from .validation import ValidationImage, baseline, read_pair, read_validation, spread
+
+SETTINGS = "settings.toml"
+KEPT_APART = 20
+"""One training image in so many is validated on where no folder is given ..."""
+MOST_KEPT_APART = 8
+FEWEST_TO_SPARE = 5
+"""... but none of fewer than this, and at least one of more."""
+NAMES_SHOWN = 5
+
+log = logging.getLogger(__name__)
+
+
+def train(config: TrainConfig, resume: bool = False) -> bool:
+    """Run as ``config`` says, in as many processes as the launcher started; see ``Trainer.run``.
+
+    Raises ``SettingError`` for settings that do not fit the network or the machine, ``ValueError``
+    for folders, images and files that cannot be used, and what ``Trainer.run`` raises.
+    """
+    run = config.run
+    accelerator = make_accelerator(run.device, run.precision)
+    main, processes = accelerator.is_main_process, accelerator.num_processes
+    with messages(main):
+        if config.data.batch % processes:
+            raise config.data.fault("batch", f"must be a multiple of the {processes} processes")
+        if main:
+            check_folder(run.out, resume)
+        start = read_start(config, resume)
+        network = network_config(config, start)
+        # Read once, for other machines may not have the folder.
+        states = [read_state(run.out, network) if resume and main else None]
+        broadcast_object_list(states)
+        state = states[0]
+        objective = Objective(config.loss, accelerator.device)
+        model = SwinIR(network)
+        init_weights(model, run.seed)
+        if start and not resume:
+            log.info(take_over(model, start, str(run.start_from)))
+
+        task = build_task(config.task, config.degradation)
+        images, paths = find_images(config, task)
+        if main:
+            describe_validation(images, task)
+        photos = Photos.read(
+            paths, task, config.data.patch, memory_for_images(processes), quiet=not main
+        )
+        describe_photos(photos)
+        patches = Patches(photos, config.data.patch, config.data.batch, run.seed)
+
+        trainer = Trainer(model, objective, patches, images, config, accelerator)
+        if state:
+            describe_changes(state["settings"], config.to_toml())
+            trainer.resume(state)
+        if main:
+            start_folder(config)
+        log.info(
+            f"{sum(p.numel() for p in model.parameters()):,} parameters; {processes} "
+            f"process{'es' * (processes > 1)} on {accelerator.device.type}, precision "
+            f"{accelerator.mixed_precision}; step {trainer.step} of {config.schedule.steps}"
+        )
+        return trainer.run()
+
+
+@contextmanager
+def messages(main: bool) -> Iterator[None]:
+    """Show what is logged while training, above the progress bar; of the main process only."""
+    logger = logging.getLogger(__package__)
+    handler, level = logging.StreamHandler(), logger.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if main else logging.ERROR)
+    try:
+        with logging_redirect_tqdm([logger]):
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Raise ``ValueError`` where ``out`` cannot be the folder of this run."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is not a folder; choose another name for the run.")
+    if (out / STATE).exists() and not resume:
+        raise ValueError(f"{out} already holds a run; add --resume, or choose another folder.")
+
+
+def start_folder(config: TrainConfig) -> None:
+    """Make the folder and write down how the run was configured."""
+    out = config.run.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"{out} cannot be made: {error.strerror}; choose another folder."
+        ) from error
+
+    def write(path: Path) -> None:
+        with replacing(path) as part:
+            part.write_text(config.to_toml(), encoding="utf-8")
+
+    keeping_saves(write, out, SETTINGS)
+
+
+def read_start(config: TrainConfig, resume: bool) -> Checkpoint | None:
+    """The checkpoint to start from; when resuming only where it settles the network."""
+    if config.run.start_from is None or (resume and config.network.is_given):
+        return None
+    return read_checkpoint(find_model(config.run.start_from))
+
+
+def network_config(config: TrainConfig, start: Checkpoint | None) -> SwinIRConfig:
+    """The network to train. Raises ``SettingError``."""
+    data = config.data
+    try:
+        network = config.network.config(config.task, data.patch, start.config if start else None)
+    except SettingError:
+        raise
+    except ValueError as error:
+        raise SettingError("network", "", None, str(error)) from error
+    if data.patch % network.alignment:
+        below = data.patch // network.alignment * network.alignment
+        raise data.fault(
+            "patch",
+            f"must be a multiple of the network's window, {network.alignment}, such as "
+            f"{below or network.alignment} or {below + network.alignment}",
+        )
+    return network
+
+
+def find_images(config: TrainConfig, task: Task) -> tuple[list[ValidationImage], list[Path]]:
+    """The images to score, and the files to train on: neither what the run itself has written nor
+    what is scored."""
+    data = config.data
+    if data.validate:
+        images = read_validation(data.validate, task, data.validate_at_most)
+        return images, image_paths(data.train, without=[config.run.out, data.validate])
+    paths = image_paths(data.train, without=[config.run.out])
+    count = min(max(len(paths) // KEPT_APART, len(paths) >= FEWEST_TO_SPARE), MOST_KEPT_APART)
+    kept: dict[Path, ValidationImage] = {}
+    for path in spread(paths, count):
+        try:
+            kept[path] = read_pair(path, task)
+        except ValueError:
+            continue  # It will be counted among those that cannot be trained on.
+    names = _some([path.name for path in kept])
+    log.info(f"kept apart for validation, as no folder is given: {names or 'no image'}")
+    return list(kept.values()), [path for path in paths if path not in kept]
+
+
+def describe_validation(images: Sequence[ValidationImage], task: Task) -> None:
+    if images:
+        psnr, ssim = baseline(images, task)
+        count = _count(len(images), "validation image")
+        log.info(f"{count}; untouched: PSNR {psnr:.2f} dB, SSIM {ssim:.4f}")
+
+
+def describe_photos(photos: Photos) -> None:
+    """Say what will be trained on, and what not and why."""
+    for reason, paths in (
+        ("unreadable", photos.unreadable),
+        ("smaller than a patch", photos.too_small),
+    ):
+        if paths:
+            log.warning(f"skipped {len(paths)} {reason}: {_some([str(path) for path in paths])}")
+    elsewhere = len(photos.paths) - photos.held
+    log.info(
+        _count(len(photos.paths), "training image")
+        + f", {elsewhere} of which do not fit into memory and are read for each patch"
+        * (elsewhere > 0)
+    )
+
+
+def describe_changes(before: str, now: str) -> None:
+    """Say which settings differ from those the run was saved with: it will not be the run an
+    uninterrupted one would have been."""
+    lines = set(before.splitlines())
+    changed = [line for line in now.splitlines() if line not in lines]
+    if changed:
+        log.warning(f"resumed with other settings: {'; '.join(changed)}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,36 @@
+"""What every training test needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from tests.training.runs import save_photograph
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps device and precision for the life of a process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with ``photographs``, three of them, and ``others``, one to validate on."""
+    for index in range(3):
+        save_photograph(tmp_path / "photographs" / f"{index}.png", seed=index)
+    save_photograph(tmp_path / "others" / "3.png", seed=3)
+    return tmp_path
