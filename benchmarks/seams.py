@@ -4,12 +4,13 @@
         --overlap 16 32 48 --json benchmarks/results/seams.json
 
 Pictures are squares of ``--side`` pixels: the middle of a photograph, or where the photographs are
-smaller several of these joined. With ``--random LAYERS STRENGTH`` the network is the lightweight
-preset with so many layers and random weights, those of attention and MLP multiplied, to see how far
-an edge is felt with other depths and weights. The first table is about a single cut: the largest difference,
+smaller several of these joined. The first table is about a single cut: the largest difference,
 over all pictures, of what lies this far from it or farther; the row "pattern" is what a
 ``Restorer`` asks to find the overlap. The second compares tiles with the whole picture. Everything
 is in float32, differences are in steps of 8 bits (1/255).
+
+With ``--random LAYERS STRENGTH`` the network is the lightweight preset with so many layers and
+random weights, those of attention and MLP multiplied, to see how far a cut is felt elsewhere.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ class WindowAttention(nn.Module):
         """(windows, N, C) normalised tokens and (heads, N, N), or one such bias for each window,
         to (windows, N, C)."""
         if x.device.type == "cpu" and not keeps_graph:
-            return self.proj(channel_major(x, self.qkv.weight, self.qkv.bias, bias))
+            return self.proj(channel_major(x, self.qkv, bias))
         qkv = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
         attend = differentiable if keeps_graph else fused
         return self.proj(rearrange(attend(qkv, bias), "b h n d -> b n (h d)"))
@@ -78,8 +79,9 @@ def fused(qkv: Tensor, bias: Tensor) -> Tensor:
     return out[..., :head_dim]
 
 
-def channel_major(x: Tensor, weight: Tensor, qkv_bias: Tensor | None, bias: Tensor) -> Tensor:
-    """The same from (windows, N, C) tokens, projection included, to (windows, N, C).
+def channel_major(x: Tensor, projection: Any, bias: Tensor) -> Tensor:
+    """The same from (windows, N, C) tokens, the ``projection`` to q, k and v included, to
+    (windows, N, C).
 
     Weights times transposed tokens give q, k and v as (d, N) matrices, the layout the products
     want, with nothing to permute. Logits are float32 whatever the type of ``x``. Weights on the CPU
@@ -87,9 +89,7 @@ def channel_major(x: Tensor, weight: Tensor, qkv_bias: Tensor | None, bias: Tens
     """
     windows, tokens, dim = x.shape
     heads = len(bias)
-    qkv = _project(
-        x, weight.to(x.dtype), None if qkv_bias is None else qkv_bias.to(x.dtype)[:, None]
-    )
+    qkv = _project(x, projection.weight, projection.bias)
     q, k, v = (part.float().reshape(windows * heads, -1, tokens) for part in qkv)
     logits = x.new_empty(windows, *bias.shape, dtype=torch.float32).copy_(bias).flatten(0, 1)
     logits.baddbmm_(q.mT, k, alpha=q.shape[1] ** -0.5)
@@ -100,6 +100,8 @@ def channel_major(x: Tensor, weight: Tensor, qkv_bias: Tensor | None, bias: Tens
 
 def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Sequence[Tensor]:
     """q, k and v (windows, C, N) of (windows, N, C)."""
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)[:, None]
     if x.dtype == torch.float32:
         weight = weight.expand(len(x), -1, -1)
         qkv = torch.bmm(weight, x.mT) if bias is None else torch.baddbmm(bias, weight, x.mT)

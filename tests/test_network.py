@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from skimage import data
 
 from swinir_core import PRESETS, SwinIR, SwinIRConfig, load_model, memory, window_attention
-from swinir_core.network import pad_to_multiple
+from swinir_core.network import RSTB, pad_to_multiple
 from tests.reference import our_network, reference_network
 
 TINY = SwinIRConfig(
@@ -212,8 +212,7 @@ def test_every_path_of_attention_gives_the_same(head_dim: int, tokens: int, wind
     assert torch.allclose(window_attention.fused(qkv, bias), expected, atol=1e-5)
     before = bias.clone()
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
-        args = (x.to(dtype), project.weight, project.bias, bias)
-        out = window_attention.channel_major(*args).float()
+        out = window_attention.channel_major(x.to(dtype), project, bias).float()
         out = out.view(windows, tokens, heads, head_dim).transpose(1, 2)
         assert torch.allclose(out, expected, atol=tolerance)
     assert torch.equal(bias, before)
@@ -229,10 +228,12 @@ def test_a_stream_beyond_float16_stays_what_it_is(dtype: torch.dtype) -> None:
         nonlocal largest
         largest = max(largest, given[0].abs().max().item())
 
-    for layer in network.stages:
-        layer.mlp.fc2.bias.copy_(torch.tensor([4e4, -4e4]).repeat(TINY.embed_dim // 2))
-    for rstb in network.layers:
-        rstb.conv.register_forward_pre_hook(note)
+    for name, parameter in network.named_parameters():
+        if name.endswith("mlp.fc2.bias"):
+            parameter.copy_(torch.tensor([4e4, -4e4]).repeat(TINY.embed_dim // 2))
+    for module in network.modules():
+        if isinstance(module, RSTB):
+            module.conv.register_forward_pre_hook(note)
     half = SwinIR(TINY, dtype=dtype).eval()
     half.load_state_dict(network.state_dict())
     x = torch.rand(1, 3, 24, 24)
