@@ -33,8 +33,10 @@ class ModelInfo:
 
 
 def bundled_models() -> list[ModelInfo]:
-    """Every model in the package, sorted by name. Reads only the headers of the files."""
-    return [_model_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
+    """Every model in the package, the default first, the rest sorted by name. Reads only the
+    headers of the files."""
+    models = [_model_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
+    return sorted(models, key=lambda model: model.name != DEFAULT_MODEL)
 
 
 def load_model(
