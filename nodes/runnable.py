@@ -53,7 +53,7 @@ def _rebuilt(upscale_model: ImageModelDescriptor) -> Runnable:
     """A SwinIR the host loaded, on our network: the same weights, without a copy of them."""
     foreign: Any = upscale_model.model
     config = replace(recognise(_official_names(foreign)), img_range=float(foreign.img_range))
-    model = SwinIR(config, host.operations(), device="meta").eval()
+    model = SwinIR(config, host.operations(), device="meta").train(False)
     patcher = host.patcher_of(upscale_model)
 
     def take_weights() -> None:

@@ -25,7 +25,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
         config = checkpoint.config
         model = SwinIR(config, host.operations(), host.offload_device(), torch.float32)
         super().__init__(
-            model.eval(),
+            model.train(False),
             {key: weight.float() for key, weight in checkpoint.state_dict.items()},
             architecture=SwinIRArch(),
             purpose="Restoration" if config.scale == 1 else "SR",

@@ -56,7 +56,7 @@ def add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         choices=PRECISIONS,
         nargs="+",
         default=["float32", "bfloat16"],
-        help="of our arithmetic (default: float32 bfloat16)",
+        help="of the arithmetic (default: float32 bfloat16)",
     )
     add("--threads", type=_count, metavar="N", help="CPU threads (default: as torch chooses)")
     add("--rounds", type=_count, default=5, metavar="N", help="timed runs of each (default: 5)")

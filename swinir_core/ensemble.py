@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from .image_model import ImageModel
+from .image_model import ImageModel, Wrapper
 
 TURNS = [
     (transposed, flips)
@@ -20,7 +20,7 @@ TURNS = [
 a square fits itself."""
 
 
-class Ensemble:
+class Ensemble(Wrapper):
     """The mean of a model's results over all eight turns of an image, each turned back.
 
     Itself a model that a ``Restorer`` runs; "SwinIR+" in the paper, as in Lim et al. 2017 (arXiv
@@ -30,20 +30,8 @@ class Ensemble:
     """
 
     def __init__(self, model: ImageModel) -> None:
-        self.model = model
+        super().__init__(model)
         self._marks = [[nn.Identity() for _ in model.stages] for _ in TURNS]
-
-    @property
-    def scale(self) -> int:
-        return self.model.scale
-
-    @property
-    def in_channels(self) -> int:
-        return self.model.in_channels
-
-    @property
-    def alignment(self) -> int:
-        return self.model.alignment
 
     @property
     def stages(self) -> list[nn.Module]:

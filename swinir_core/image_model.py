@@ -36,3 +36,22 @@ class ImageModel(Protocol):
     def __call__(self, x: Tensor, /) -> Tensor:
         """(B, in_channels, H, W) to (B, in_channels, scale * H, scale * W)."""
         ...
+
+
+class Wrapper:
+    """What another model says of itself, for a model that runs it."""
+
+    def __init__(self, model: ImageModel) -> None:
+        self.model = model
+
+    @property
+    def scale(self) -> int:
+        return self.model.scale
+
+    @property
+    def in_channels(self) -> int:
+        return self.model.in_channels
+
+    @property
+    def alignment(self) -> int:
+        return self.model.alignment

@@ -52,8 +52,8 @@ def estimate_memory(
     Weights and the input itself are not counted. The bound: three feature maps of the residual
     stream (the shallow features, the input of an RSTB and what its layers work on), and either the
     temporaries of a Swin layer for a fixed number of tokens (and where a GPU kernel is used, q, k
-    and v of all), or those of a convolution for a fixed
-    number of rows, or the whole result with a strip of the reconstruction.
+    and v of all), or those of a convolution for a fixed number of rows, or the whole result with a
+    strip of the reconstruction.
     """
     alignment, unshuffle = config.alignment, config.start_unshuffle
     rows = -(-height // alignment) * alignment // unshuffle

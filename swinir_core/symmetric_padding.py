@@ -7,31 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .image_model import ImageModel
+from .image_model import Wrapper
 
 
-class SymmetricPadding:
+class SymmetricPadding(Wrapper):
     """A model whose images are padded as in the paper's evaluation: mirrored at the bottom and
     right edge, the edge itself repeated, up to the next whole window even where they end with one.
 
     Itself a model that a ``Restorer`` runs. Where an image is smaller than what it lacks, the
     model pads the rest.
     """
-
-    def __init__(self, model: ImageModel) -> None:
-        self.model = model
-
-    @property
-    def scale(self) -> int:
-        return self.model.scale
-
-    @property
-    def in_channels(self) -> int:
-        return self.model.in_channels
-
-    @property
-    def alignment(self) -> int:
-        return self.model.alignment
 
     @property
     def stages(self) -> Sequence[nn.Module]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -142,14 +143,19 @@ class WindowPlan:
         """``layer`` of all windows of ``x`` (windows, N, C) at once, with gradients."""
         if not shifted:
             return layer(x, None)
-        order = torch.cat([group.index for group in self.shifted])
-        there = order.flatten()
-        back = there.argsort()
+        there, back = self._order
         windows = permute(x.flatten(0, 1), there, back).view_as(x)
-        return permute(layer(windows, self.masks()).flatten(0, 1), back, there).view_as(x)
+        return permute(layer(windows, self._masks).flatten(0, 1), back, there).view_as(x)
 
-    def masks(self) -> Tensor:
-        """(windows, 1, N, N) for all shifted windows, in the order of their groups."""
+    @cached_property
+    def _order(self) -> tuple[Tensor, Tensor]:
+        """The tokens of all shifted windows, group by group, and the way back."""
+        order = torch.cat([group.index for group in self.shifted]).flatten()
+        return order, order.argsort()
+
+    @cached_property
+    def _masks(self) -> Tensor:
+        """(windows, 1, N, N) for all shifted windows, in the same order."""
         masks = []
         for group in self.shifted:
             count, tokens = group.index.shape
