@@ -67,7 +67,7 @@ def estimate_memory(
     head_dim = config.embed_dim // max(config.num_heads)
     whole_qkv = usable(device, dtype, config.window_size, head_dim)
     return stream + max(
-        _layer_bytes(config, tokens) + whole_qkv * 3 * config.embed_dim * pixels * dtype.itemsize,
+        _layer_bytes(config, tokens, dtype) + whole_qkv * 3 * config.embed_dim * pixels * dtype.itemsize,
         _conv_bytes(config, batch * columns * min(strip + 2 * CONV_MARGIN, rows), dtype),
         result + _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype),
     )
@@ -96,12 +96,14 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _layer_bytes(config: SwinIRConfig, tokens: int) -> int:
-    """The temporaries of a Swin layer: the bias with and without mask, float32 logits, and all else
-    in multiples of the features."""
+def _layer_bytes(config: SwinIRConfig, tokens: int, dtype: torch.dtype) -> int:
+    """The temporaries of a Swin layer: the bias with and without mask, logits, and all else in
+    multiples of the features (gathered tokens, q, k, v and their mean in float32; the norm and what
+    attention returns in the type of the arithmetic)."""
     bias = max(config.num_heads) * config.window_size**4
     logits = max(config.num_heads) * config.window_size**2
-    return 4 * (2 * bias + tokens * (9 * config.embed_dim + logits))
+    features = config.embed_dim * (5 * 4 + 2 * dtype.itemsize)
+    return 4 * (2 * bias + tokens * logits) + tokens * features
 
 
 def _conv_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:

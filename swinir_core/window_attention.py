@@ -88,25 +88,28 @@ def channel_major(x: Tensor, projection: Any, bias: Tensor) -> Tensor:
     are where they are computed with, so they need not be asked for through their layer.
     """
     windows, tokens, dim = x.shape
-    heads = len(bias)
-    qkv = _project(x, projection.weight, projection.bias)
-    q, k, v = (part.float().reshape(windows * heads, -1, tokens) for part in qkv)
+    q, k, v = (
+        part.view(windows * len(bias), -1, tokens)
+        for part in _project(x, projection.weight, projection.bias)
+    )
     logits = x.new_empty(windows, *bias.shape, dtype=torch.float32).copy_(bias).flatten(0, 1)
     logits.baddbmm_(q.mT, k, alpha=q.shape[1] ** -0.5)
     torch.softmax(logits, -1, out=logits)
     out = torch.bmm(v, logits.mT).view(windows, dim, tokens)
-    return out.mT.contiguous().to(x.dtype)
+    return x.new_empty(x.shape).copy_(out.mT)
 
 
 def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Sequence[Tensor]:
-    """q, k and v (windows, C, N) of (windows, N, C)."""
+    """q, k and v (windows, C, N) float32 of (windows, N, C)."""
+    windows, count, dim = x.shape
     weight = weight.to(x.dtype)
-    bias = None if bias is None else bias.to(x.dtype)[:, None]
+    bias = x.new_zeros(3 * dim) if bias is None else bias.to(x.dtype)
     if x.dtype == torch.float32:
-        weight = weight.expand(len(x), -1, -1)
-        qkv = torch.bmm(weight, x.mT) if bias is None else torch.baddbmm(bias, weight, x.mT)
-        return qkv.chunk(3, dim=1)
+        return [
+            torch.baddbmm(part_bias[:, None], part.expand(windows, -1, -1), x.mT)
+            for part, part_bias in zip(weight.chunk(3), bias.chunk(3), strict=True)
+        ]
     # In other types the batched product would copy the weights for every window.
-    tokens = x.flatten(0, 1).T
-    qkv = torch.mm(weight, tokens) if bias is None else torch.addmm(bias, weight, tokens)
-    return rearrange(qkv, "(qkv c) (w n) -> qkv w c n", qkv=3, w=len(x)).unbind()
+    qkv = torch.addmm(bias[:, None], weight, x.flatten(0, 1).T)
+    out = x.new_empty(3, windows, dim, count, dtype=torch.float32)
+    return out.copy_(rearrange(qkv, "(qkv c) (w n) -> qkv w c n", qkv=3, w=windows)).unbind()
