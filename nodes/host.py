@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.utils
 import folder_paths
+import numpy as np
 import torch
 from comfy_api.latest import io
+from PIL import Image
+from server import PromptServer
 from torch import Tensor, nn
 
 import nodes as host_nodes  # The host's nodes.py: an absolute import never reaches this package.
@@ -25,6 +30,7 @@ import nodes as host_nodes  # The host's nodes.py: an absolute import never reac
 from ..swinir_core.checkpoint import SUFFIXES
 
 MODEL_FOLDER = "swinir"
+SECONDS_BETWEEN_PICTURES = 0.2
 
 
 def schema(**fields: Any) -> io.Schema:
@@ -116,6 +122,17 @@ def move_stragglers(patcher: Any) -> None:
         model.to(device)
 
 
+def fastest_precision(device: torch.device) -> torch.dtype:
+    """What a SwinIR is best run in: half precision where the device is made for it. bfloat16 comes
+    first, whose range is that of float32."""
+    management = comfy.model_management
+    if device.type == "cpu":
+        return torch.float32
+    if management.should_use_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if management.should_use_fp16(device) else torch.float32
+
+
 def total_memory(device: torch.device) -> int:
     """Bytes ``device`` has in all."""
     return comfy.model_management.get_total_memory(device)
@@ -137,12 +154,47 @@ def to_intermediate(images: Tensor) -> Tensor:
     return images.to(management.intermediate_device(), dtype)
 
 
-def progress_bar() -> Any:
-    """The bar of the running node; ``update_absolute`` takes (done, total)."""
-    return comfy.utils.ProgressBar(1)
+class Progress:
+    """The bar of the running node, and the picture beneath it."""
+
+    def __init__(self) -> None:
+        self._bar = comfy.utils.ProgressBar(1)
+        self._done, self._total = 0, 1
+        self._shown = -math.inf
+
+    def advance(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        self._bar.update_absolute(done, total)
+
+    def wants_picture(self) -> bool:
+        """Not more often than a person can follow."""
+        return time.monotonic() - self._shown > SECONDS_BETWEEN_PICTURES
+
+    def show(self, picture: np.ndarray) -> None:
+        """(h, w) or (h, w, 3) uint8."""
+        self._shown = time.monotonic()
+        preview = ("JPEG", Image.fromarray(picture), None)
+        self._bar.update_absolute(self._done, self._total, preview)
+
+
+def show_text(node: type[io.ComfyNode], text: str) -> None:
+    """Write ``text`` on the node that runs, if it does so on a server."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node.hidden is not None:
+        server.send_progress_text(text, node.hidden.unique_id)
 
 
 def interrupted() -> bool:
     """Never true: when the user has cancelled, the host's own exception is raised instead."""
     comfy.model_management.throw_exception_if_processing_interrupted()
     return False
+
+
+def save_folder() -> Path:
+    """Where models are saved: ``models/swinir`` of the host, among the folders of its models."""
+    return Path(folder_paths.models_dir) / MODEL_FOLDER
+
+
+def is_model_file(name: str) -> bool:
+    """Whether ``model_path`` leads from ``name`` to a file, in whichever of the folders."""
+    return folder_paths.get_full_path(MODEL_FOLDER, name) is not None

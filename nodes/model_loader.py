@@ -7,6 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..swinir_core import CheckpointError, bundled_models, read_checkpoint
+from ..swinir_core.models import describe
 from . import host
 from .upscale_model import SwinIRUpscaleModel
 
@@ -48,6 +49,7 @@ class SwinIRModelLoader(io.ComfyNode):
                     ),
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -59,6 +61,7 @@ class SwinIRModelLoader(io.ComfyNode):
                 f"{error} If it is an upscale model of another architecture, load it with "
                 f'"Load Upscale Model" and connect that to SwinIR Restore.'
             ) from error
+        host.show_text(cls, describe(checkpoint))
         return io.NodeOutput(SwinIRUpscaleModel(checkpoint))
 
     @classmethod
@@ -70,10 +73,10 @@ class SwinIRModelLoader(io.ComfyNode):
 
 def model_names() -> list[str]:
     """What the user can choose: bundled models first, then files."""
-    return [*(BUNDLED + info.name for info in bundled_models()), *host.model_files()]
+    return [*(BUNDLED + info.title for info in bundled_models()), *host.model_files()]
 
 
 def find_file(model_name: str) -> Path:
     """The file behind a choice. Names come from the outside: only known ones lead to a file."""
-    bundled = {BUNDLED + info.name: info.path for info in bundled_models()}
+    bundled = {BUNDLED + info.title: info.path for info in bundled_models()}
     return bundled[model_name] if model_name in bundled else host.model_path(model_name)

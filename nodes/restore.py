@@ -11,9 +11,19 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..swinir_core import Restorer, TileSettings
+from ..swinir_core.execution import Piece
+from ..swinir_core.masking import fit
+from ..swinir_core.preview import Preview
 from . import host
-from .runnable import runnable
+from .runnable import Runnable, runnable
 from .tile_settings import TileSettingsType
+
+PRECISIONS = {
+    "auto": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 class SwinIRRestore(io.ComfyNode):
@@ -46,12 +56,41 @@ class SwinIRRestore(io.ComfyNode):
                         "enlarged along; all else is restored by the model."
                     ),
                 ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="auto",
+                    optional=True,
+                    tooltip=(
+                        "auto computes in half precision on graphics cards made for it and in "
+                        "float32 everywhere else. float32 is exact and takes the most memory. "
+                        "Models of other architectures always run in float32."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "ensemble",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Restores the image turned and mirrored in all eight ways and takes the "
+                        "mean, the paper's self-ensemble: a little better, eight times as long."
+                    ),
+                ),
                 TileSettingsType.Input(
                     "tile_settings",
                     optional=True,
                     tooltip=(
                         "Connect SwinIR Tile Settings only to change when and how large images "
                         "are cut; without it the memory decides."
+                    ),
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "Restores only where the mask is white; elsewhere the image is kept, "
+                        "enlarged plainly by the model's scale. A mask of another size is "
+                        "stretched. Tiles that it does not touch are not computed."
                     ),
                 ),
             ],
@@ -64,32 +103,55 @@ class SwinIRRestore(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, upscale_model: Any, image: Tensor, tile_settings: TileSettings | None = None
+        cls,
+        upscale_model: Any,
+        image: Tensor,
+        precision: str = "auto",
+        ensemble: bool = False,
+        tile_settings: TileSettings | None = None,
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
         run = runnable(upscale_model)
         tiles = tile_settings or TileSettings()
         device = run.patcher.load_device
-        restorer = Restorer(run.model, device, torch.float32)
+        restorer = Restorer(run.model, device, find_precision(precision, run, device), ensemble)
 
         # Anything may have been evicted since the last run, so the model is requested every time.
         host.load(run.patcher, memory_required(restorer, image, tiles, host.total_memory(device)))
         run.take_weights()
 
-        tiles = replace(tiles, memory_budget=host.free_memory(run.patcher))
+        free = host.free_memory(run.patcher)
+        tiles = replace(tiles, memory_budget=min(tiles.memory_budget or free, free))
         batch, height, width, _ = image.shape
         logging.info("SwinIR Restore: %s", restorer.plan(height, width, tiles, batch))
-        restored = restorer(
-            image,
-            tiles,
-            progress=host.progress_bar().update_absolute,
-            cancelled=host.interrupted,
-        )
+        progress, preview = host.Progress(), Preview()
+
+        def finished(piece: Piece) -> None:
+            picture = preview.add(piece)
+            if progress.wants_picture():
+                progress.show(picture)
+
+        if mask is not None:
+            mask = fit(mask, height, width)
+        restored = restorer(image, tiles, progress.advance, host.interrupted, finished, mask)
         return io.NodeOutput(host.to_intermediate(restored))
+
+
+def find_precision(name: str, run: Runnable, device: torch.device) -> torch.dtype:
+    """The arithmetic for a choice. Raises ``ValueError`` where the model has no other."""
+    if run.only_float32:
+        if name not in ("auto", "float32"):
+            raise ValueError(
+                f"precision {name}: models of this architecture run in float32; choose auto."
+            )
+        return torch.float32
+    return PRECISIONS[name] or host.fastest_precision(device)
 
 
 def memory_required(restorer: Restorer, image: Tensor, tiles: TileSettings, total: int) -> int:
     """Bytes that what is run at once needs of ``total``. Before it is loaded the model cannot say
     how far tiles overlap, which changes this by a few hundredths only."""
     batch, height, width, _ = image.shape
-    tiles = replace(tiles, memory_budget=total, overlap=tiles.overlap or 0)
+    budget = min(tiles.memory_budget or total, total)
+    tiles = replace(tiles, memory_budget=budget, overlap=tiles.overlap or 0)
     return restorer.plan(height, width, tiles, batch).bytes

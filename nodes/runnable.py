@@ -31,6 +31,9 @@ class Runnable:
     take_weights: Callable[[], None]
     """Called after loading, because the host may have moved or replaced the weights."""
 
+    only_float32: bool = False
+    """Whether the layers are not made to compute in the type of their input."""
+
 
 def runnable(upscale_model: Any) -> Runnable:
     """Our own model as it is, another SwinIR on our network, any other architecture as it is.
@@ -83,7 +86,10 @@ def _other_architecture(upscale_model: ImageModelDescriptor) -> Runnable:
         )
     patcher = host.patcher_of(upscale_model)
     return Runnable(
-        OtherArchitecture(upscale_model), patcher, lambda: host.move_stragglers(patcher)
+        OtherArchitecture(upscale_model),
+        patcher,
+        take_weights=lambda: host.move_stragglers(patcher),
+        only_float32=True,
     )
 
 

@@ -16,7 +16,8 @@ class SwinIRTileSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        defaults = TileSettings()
+        side = {"default": TileSettings().tile_width, "optional": True}
+        side |= {"min": 32, "max": 8192, "step": 8}
         return host.schema(
             node_id="SwinIRTileSettings",
             display_name="SwinIR Tile Settings",
@@ -25,40 +26,70 @@ class SwinIRTileSettings(io.ComfyNode):
                 "Says when and how SwinIR Restore cuts an image into tiles. Without this node it "
                 "processes the whole image at once, and cuts only what does not fit the memory."
             ),
-            search_aliases=["swinir", "tile", "tiling", "overlap", "seams"],
+            search_aliases=["swinir", "tile", "tiling", "overlap", "seams", "memory"],
             inputs=[
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
-                    default=defaults.mode,
+                    default=TileSettings().mode,
                     tooltip=(
                         "auto cuts only what does not fit the memory, into the largest tiles that "
                         "do. Choose whole to never cut, or tiled to always cut into tiles of "
-                        "tile_size, for example to keep memory free for other programs."
+                        "tile_width and tile_height, for example to watch the picture appear."
                     ),
                 ),
                 io.Int.Input(
-                    "tile_size",
-                    default=defaults.tile_size,
-                    min=32,
-                    max=8192,
-                    step=8,
+                    "tile_width",
+                    **side,
                     tooltip=(
-                        "Side of a tile in input pixels, overlaps included; only for the mode "
-                        "tiled. Lower it when memory runs out; larger tiles compute fewer pixels "
-                        "twice."
+                        "Width of a tile in input pixels, overlaps included; has an effect only "
+                        "in the mode tiled. Lower it when memory runs out; larger tiles compute "
+                        "fewer pixels twice."
+                    ),
+                ),
+                io.Int.Input(
+                    "tile_height",
+                    **side,
+                    tooltip=(
+                        "Height of a tile in input pixels, overlaps included; has an effect only "
+                        "in the mode tiled."
                     ),
                 ),
                 io.Int.Input(
                     "overlap",
                     default=0,
+                    optional=True,
                     min=0,
                     max=4096,
                     step=8,
                     tooltip=(
-                        "Input pixels that neighbouring tiles share, at most half the tile size. "
-                        "0 finds what the model needs for no seam to show. Set it lower to "
-                        "compute fewer pixels twice, or higher when you see seams all the same."
+                        "Input pixels that neighbouring tiles share, at most half the smaller side "
+                        "of a tile. 0 finds what the model needs for no seam to show. Set it lower "
+                        "to compute fewer pixels twice, or higher when you see seams all the same."
+                    ),
+                ),
+                io.Int.Input(
+                    "batch",
+                    default=0,
+                    optional=True,
+                    min=0,
+                    max=4096,
+                    tooltip=(
+                        "How many tiles or small images of equal size are run together at most, "
+                        "as far as the memory allows. 0 runs as many together as make it faster; "
+                        "1 takes the least memory."
+                    ),
+                ),
+                io.Int.Input(
+                    "memory_budget",
+                    default=0,
+                    optional=True,
+                    min=0,
+                    max=2**20,
+                    tooltip=(
+                        "Megabytes that a run may take beside the model and the images. In the "
+                        "mode auto images are cut to fit it. 0 allows all that is free, which is "
+                        "also the most it can be."
                     ),
                 ),
             ],
@@ -71,5 +102,20 @@ class SwinIRTileSettings(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, mode: str, tile_size: int, overlap: int) -> io.NodeOutput:
-        return io.NodeOutput(TileSettings(mode, tile_size, overlap or None))
+    def execute(
+        cls,
+        mode: str,
+        tile_width: int = TileSettings().tile_width,
+        tile_height: int = TileSettings().tile_height,
+        overlap: int = 0,
+        batch: int = 0,
+        memory_budget: int = 0,
+    ) -> io.NodeOutput:
+        settings = TileSettings(
+            mode,
+            (tile_height, tile_width),
+            overlap=overlap or None,
+            at_once=batch or None,
+            memory_budget=memory_budget * 10**6 or None,
+        )
+        return io.NodeOutput(settings)

@@ -104,7 +104,6 @@ def restore(args: argparse.Namespace) -> int:
     """Restore every image the arguments name; a file that fails does not stop the others."""
     from tqdm import tqdm
 
-    from .ensemble import Ensemble
     from .models import DEFAULT_MODEL, load_model
     from .processes import join_processes
     from .restorer import Restorer
@@ -118,7 +117,7 @@ def restore(args: argparse.Namespace) -> int:
     failures = failures if processes.is_main else 0
     precision = find_precision(args.precision, device)
     model = load_model(args.model or DEFAULT_MODEL, device, precision)
-    restorer = Restorer(Ensemble(model) if args.ensemble else model, device, precision)
+    restorer = Restorer(model, device, precision, args.ensemble)
     for number, (source, target) in processes.share(list(enumerate(plan, start=1))):
         label = f"{number}/{len(plan)} {source.name}"
         try:

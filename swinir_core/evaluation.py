@@ -20,7 +20,6 @@ from .blind_degradation import degrade_blindly
 from .color import rgb_to_gray, rgb_to_y
 from .config import SwinIRConfig
 from .degradation import bicubic_resize, jpeg_compress
-from .ensemble import Ensemble
 from .errors import ImageError
 from .image_files import find_images
 from .image_io import read_image, to_integers
@@ -226,7 +225,7 @@ def paper_restorer(
 ) -> Restorer:
     """Runs ``model`` as the paper's evaluation does, or with its x8 self-ensemble."""
     padding = SymmetricPadding(model)
-    return Restorer(Ensemble(padding) if ensemble else padding, device, dtype)
+    return Restorer(padding, device, dtype, ensemble)
 
 
 def score_image(

@@ -67,7 +67,8 @@ def estimate_memory(
     head_dim = config.embed_dim // max(config.num_heads)
     whole_qkv = usable(device, dtype, config.window_size, head_dim)
     return stream + max(
-        _layer_bytes(config, tokens, dtype) + whole_qkv * 3 * config.embed_dim * pixels * dtype.itemsize,
+        _layer_bytes(config, tokens, dtype)
+        + whole_qkv * 3 * config.embed_dim * pixels * dtype.itemsize,
         _conv_bytes(config, batch * columns * min(strip + 2 * CONV_MARGIN, rows), dtype),
         result + _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype),
     )

@@ -31,12 +31,34 @@ class ModelInfo:
     scores: dict[str, str]
     """Measured results by protocol, such as ``{"Set5 PSNR-Y": "35.4 dB"}``."""
 
+    @property
+    def title(self) -> str:
+        """The name for people: ``upscale_x2_light`` is "upscale x2 (light)"."""
+        *words, size = self.name.split("_")
+        return f"{' '.join(words)} ({size})"
+
 
 def bundled_models() -> list[ModelInfo]:
     """Every model in the package, the default first, the rest sorted by name. Reads only the
     headers of the files."""
     models = [_model_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
     return sorted(models, key=lambda model: model.name != DEFAULT_MODEL)
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """What a model is, in three short lines: task, size of the network, weights."""
+    config, weights = checkpoint.config, checkpoint.state_dict.values()
+    task = config.task.replace("_sr", " super-resolution").replace("_", " ")
+    task = task.replace("jpeg", "JPEG artefacts")
+    images = "gray images" if config.in_channels == 1 else "color images"
+    count = sum(weight.numel() for weight in weights)
+    types = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})
+    layers = "+".join(str(depth) for depth in config.depths)
+    return (
+        f"{task}, x{config.scale}, {images}\n"
+        f"{config.embed_dim} channels, {layers} layers, window {config.window_size}\n"
+        f"{count / 1e6:.2f} million weights in {', '.join(types)}"
+    )
 
 
 def load_model(

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .color import rgb_to_gray
-from .errors import ImageError, PrecisionError
+from .ensemble import Ensemble
+from .errors import ImageError
+from .execution import Execution, Piece, cut
 from .image_model import ImageModel
-from .memory import free_memory, is_out_of_memory
+from .masking import enlarge, mix, spread
+from .memory import free_memory
 from .overlap import find_overlap
 from .run import Forecast, Progress, Run
-from .tiling import (
-    Tile,
-    TilePlan,
-    TileSettings,
-    can_be_cut,
-    plan_fitting,
-    plan_tiles,
-    plan_whole,
-)
+from .tiling import TilePlan, TileSettings, plan_fitting, plan_tiles, plan_whole
 
 CPU_PIXELS_AT_ONCE = 2**13
 """Small pieces are run together up to so many input pixels. On a CPU frames of 16x16 are three
@@ -36,24 +28,13 @@ GPU_PIXELS_AT_ONCE = 2**18
 """The same where it takes more to keep the device busy; chosen, not measured."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What is run by itself: a tile, or an image that is one."""
-
-    tile: Tile
-    image: Tensor
-    """(H, W, C)"""
-
-    result: Tensor
-    """(sH, sW, C) on the CPU, to be filled."""
-
-
 class Restorer:
     """Runs a model over images of any size.
 
     The model stays where it is: ``device`` and ``dtype`` are those of its inputs, by default those
-    of its first parameter. All state of a run is local to the call; only how far tiles of this
-    model have to overlap is found once and kept.
+    of its first parameter. ``ensemble`` asks for the paper's x8 self-ensemble, which takes eight
+    times as long. All state of a run is local to the call; only how far tiles of this model have to
+    overlap is found once and kept.
     """
 
     def __init__(
@@ -61,8 +42,9 @@ class Restorer:
         model: ImageModel,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        ensemble: bool = False,
     ) -> None:
-        self.model = model
+        self.model = Ensemble(model) if ensemble else model
         self.device = torch.device(_first_parameter(model).device if device is None else device)
         self.dtype: torch.dtype = _first_parameter(model).dtype if dtype is None else dtype
 
@@ -73,6 +55,8 @@ class Restorer:
         tiles: TileSettings | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
+        finished: Callable[[Piece], None] | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Restore (B, H, W, C) floats in 0..1 to (B, sH, sW, C) float32 in 0..1, on the CPU.
 
@@ -81,38 +65,52 @@ class Restorer:
         kept; a gray model restores the channels of a colour image one by one. Alpha is enlarged
         bicubically, not restored.
 
+        ``mask`` (B or 1, H, W) in 0..1 says how much of the result is restored, the rest being the
+        input enlarged bicubically; tiles the mask does not touch are not computed.
+
         ``progress`` is told and ``cancelled`` is asked many times within every tile; when the
         latter says yes, ``Cancelled`` is raised, and what either raises passes through.
+        ``finished`` is given every piece that is done, as it is before the mask is applied.
 
         Pieces of equal size, be they tiles or small images, are run together as ``plan`` says.
         Where memory runs out they are first run fewer at a time and then cut into smaller tiles;
         what is finished is kept, and so is the size that fits for all that follows. Beside the
         result no more memory is taken for many images than for those run together.
 
-        Raises ``ImageError`` for images of another shape, ``MemoryError`` when not even the
-        smallest tile fits, ``PrecisionError`` when float16 does not hold the numbers.
+        Raises ``ImageError`` for images or a mask of another shape, ``MemoryError`` when not even
+        the smallest tile fits, ``PrecisionError`` when float16 does not hold the numbers.
         """
         _check_images(images)
+        mask = _check_mask(mask, images)
         tiles = tiles or TileSettings()
         batch, height, width, channels = images.shape
         scale = self.model.scale
         out = torch.zeros(batch, height * scale, width * scale, channels)
         if channels in (2, 4):
             for image, result in zip(images, out, strict=True):
-                result[..., -1] = enlarge_alpha(image[..., -1], scale)
+                result[..., -1:] = enlarge(image[..., -1:], scale)
             channels -= 1
-        inputs = self._as_the_model_takes_them(images[..., :channels])
-        results = self._as_the_model_takes_them(out[..., :channels])
-        plan = self.plan(height, width, tiles, len(inputs))
+        images, results = images[..., :channels], out[..., :channels]
+
+        pieces, plan = self._cut(images, results, tiles, mask)
+        share = 1 / channels if self.model.in_channels == 1 else 1
         run = Run(
-            total=plan.pixels * batch,
+            total=share * sum(math.prod(piece.tile.size) for piece in pieces),
             most_pixels=plan.at_once * math.prod(plan.largest),
-            share=batch / max(len(inputs), 1),
-            overlap=tiles.overlap,
+            share=share,
             progress=progress,
             cancelled=cancelled,
         )
-        self._fill(inputs, results, plan, run)
+
+        def overlap() -> int:
+            return self.overlap if tiles.overlap is None else tiles.overlap
+
+        for piece in Execution(self.model, self.device, self.dtype, run, overlap).fill(pieces):
+            if finished is not None:
+                finished(piece)
+        if mask is not None:
+            for image, result, own in zip(images, results, mask, strict=True):
+                mix(image, result, own, scale)
         return out
 
     def plan(
@@ -126,8 +124,10 @@ class Restorer:
         tiles = tiles or TileSettings()
         budget = tiles.memory_budget or free_memory(self.device)
         plan = self._plan_tiles(height, width, tiles, budget)
-        pieces = batch * sum(tile.size == plan.largest for tile in plan.tiles())
-        at_once = self._at_once(*plan.largest, pieces, budget)
+        pieces = batch
+        if plan.tile_count > 1:
+            pieces = sum(tile.size == plan.largest for tile in plan.tiles())
+        at_once = self._at_once(*plan.largest, pieces, tiles.at_once, budget)
         memory = self.estimate_memory(*plan.largest, at_once)
         return Forecast(plan.rows, plan.columns, batch, at_once, memory)
 
@@ -147,154 +147,53 @@ class Restorer:
             return self.estimate_memory(height, width) <= budget
 
         if tiles.mode == "tiled":
-            whole = max(height, width) <= tiles.tile_size
+            whole = height <= tiles.tile_height and width <= tiles.tile_width
         else:
             whole = tiles.mode == "whole" or fits(height, width)
         if whole:
             return plan_whole(height, width, scale)
         overlap = self.overlap if tiles.overlap is None else tiles.overlap
         if tiles.mode == "tiled":
-            return plan_tiles(height, width, scale, alignment, tiles.tile_size, overlap)
+            tile_size = (tiles.tile_height, tiles.tile_width)
+            return plan_tiles((height, width), scale, alignment, tile_size, overlap)
         return plan_fitting(height, width, scale, alignment, overlap, fits)
 
-    def _at_once(self, height: int, width: int, pieces: int, budget: float) -> int:
+    def _at_once(
+        self, height: int, width: int, pieces: int, most: int | None, budget: float
+    ) -> int:
         """How many of ``pieces`` of this size are run together."""
-        cpu = self.device.type == "cpu"
-        most = (CPU_PIXELS_AT_ONCE if cpu else GPU_PIXELS_AT_ONCE) // (height * width)
-        count = min(pieces, most) if self.model.stages else 1
+        if not self.model.stages:
+            return 1
+        if most is None:
+            cpu = self.device.type == "cpu"
+            most = (CPU_PIXELS_AT_ONCE if cpu else GPU_PIXELS_AT_ONCE) // (height * width)
+        count = min(pieces, most)
         while count > 1 and self.estimate_memory(height, width, count) > budget:
             count //= 2
         return max(count, 1)
 
-    def _as_the_model_takes_them(self, images: Tensor) -> list[Tensor]:
-        """Views (H, W, C) of ``images`` (B, H, W, C); of every channel for a model of gray ones."""
-        if self.model.in_channels == 1:
-            return [channel for image in images for channel in image.split(1, dim=-1)]
-        return list(images)
-
-    def _fill(self, images: list[Tensor], results: list[Tensor], plan: TilePlan, run: Run) -> None:
-        """Restore ``images`` (H, W, C), tile by tile, into ``results`` (sH, sW, C) of zeros."""
-        for tiles in plan.groups():
-            pieces = [
-                Piece(tile, image, result)
-                for image, result in zip(images, results, strict=True)
-                for tile in tiles
-            ]
-            while pieces:
-                unit = pieces[: run.at_once(*tiles[0].size)]
-                if self._restore(unit, run):
-                    del pieces[: len(unit)]
-
-    def _restore(self, unit: list[Piece], run: Run) -> bool:
-        """Whether pieces of equal size are restored. If not, they have to be run fewer at once; one
-        alone is cut into smaller tiles where memory runs out."""
-        pixels = torch.stack([piece.tile.of(piece.image) for piece in unit])
-        restored = self._run_if_it_fits(pixels, run)
-        if restored is None:
-            if len(unit) > 1:
-                return False
-            restored = self._restore_in_smaller_tiles(pixels[0], run)[None]
-        for piece, own in zip(unit, restored, strict=True):
-            piece.tile.add(own, piece.result, self.model.scale)
-        return True
-
-    def _run_if_it_fits(self, pixels: Tensor, run: Run) -> Tensor | None:
-        """(n, h, w, C) to (n, sh, sw, C) at once, or nothing where memory runs out or did so for
-        less before."""
-        pieces, height, width, _ = pixels.shape
-        if pieces * height * width > run.most_pixels:
-            return None
-        try:
-            return self._run_pieces(pixels, run)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        # Beyond the except block, whose traceback keeps the tensors of the failed run alive.
-        release_cached_memory(self.device)
-        run.ran_out_of_memory(pieces, height, width)
-        return None
-
-    def _restore_in_smaller_tiles(self, pixels: Tensor, run: Run) -> Tensor:
-        """(h, w, C) to (sh, sw, C) on the CPU."""
-        height, width, channels = pixels.shape
-        plan = self._plan_smaller_tiles(height, width, run)
-        run.total += (plan.pixels - height * width) * run.share
-        scale = self.model.scale
-        out = torch.zeros(height * scale, width * scale, channels)
-        self._fill([pixels], [out], plan, run)
-        return out
-
-    def _plan_smaller_tiles(self, height: int, width: int, run: Run) -> TilePlan:
-        """How a tile for which memory ran out, now or before, is cut."""
-        overlap = self.overlap if run.overlap is None else run.overlap
-        if not can_be_cut(height, width, self.model.alignment, overlap):
-            raise MemoryError(
-                f"out of memory even for {width}x{height} pixels, tried after "
-                f"{', '.join(run.tried)}; "
-                f"close other programs, or use a smaller model or lower precision"
+    def _cut(
+        self, images: Tensor, results: Tensor, tiles: TileSettings, mask: Tensor | None
+    ) -> tuple[list[Piece], Forecast]:
+        """The pieces to run, of (B, H, W, C) into (B, sH, sW, C), and how they are."""
+        batch, height, width, channels = images.shape
+        single = channels if self.model.in_channels == 1 else 1
+        plan = self.plan(height, width, tiles, batch * single)
+        touched = [None] * batch if mask is None else spread(mask)
+        pieces = [
+            piece
+            for image, result, part in zip(images, results, touched, strict=True)
+            for channel in zip(
+                image.tensor_split(single, -1), result.tensor_split(single, -1), strict=True
             )
-        if (height, width) not in run.smaller_plans:
-            run.smaller_plans[height, width] = plan_fitting(
-                *(height, width, self.model.scale, self.model.alignment, overlap),
-                fits=lambda *tile: math.prod(tile) <= run.most_pixels,
-            )
-        plan = run.smaller_plans[height, width]
-        # There are no smaller ones, so these are tried even where they are more than half.
-        run.most_pixels = max(run.most_pixels, math.prod(plan.largest))
-        return plan
-
-    def _run_pieces(self, pixels: Tensor, run: Run) -> Tensor:
-        """(n, h, w, C) to (n, sh, sw, C) float32 in 0..1 on the device, all at once."""
-        channels = pixels.shape[-1]
-        x = pixels.movedim(-1, 1).to(self.device, self.dtype)
-        y = self._run_model(x.expand(-1, self.model.in_channels, -1, -1), run)
-        if self.dtype == torch.float16 and not y.isfinite().all():
-            raise PrecisionError("these weights overflow float16; use bfloat16 or float32")
-        y = y.float().clamp_(0, 1).movedim(1, -1)
-        return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
-
-    def _run_model(self, x: Tensor, run: Run) -> Tensor:
-        """(n, C, h, w) through the model, telling ``run`` of every stage."""
-        run.check()
-        stages = self.model.stages
-        before, area = run.done, x[:, 0].numel() * run.share
-
-        def stage_done(*_: object) -> None:
-            run.advance(area / (len(stages) + 1))
-            run.check()
-
-        hooks = [stage.register_forward_hook(stage_done) for stage in stages]
-        try:
-            y = self.model(x)
-            run.advance(before + area - run.done)
-            return y
-        except BaseException:
-            run.done = before
-            raise
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-
-def release_cached_memory(device: torch.device) -> None:
-    """Give back what the allocator of a GPU keeps for tensors of the size that did not fit."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
+            for piece in cut(*channel, plan)
+            if part is None or piece.tile.of(part).any()
+        ]
+        return pieces, plan
 
 
 def _first_parameter(model: Any) -> Tensor:
     return next(model.parameters())
-
-
-def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
-    """(H, W) in 0..1 to (scale * H, scale * W) float32 on the CPU, bicubically."""
-    alpha = alpha.float().cpu()
-    if scale == 1:
-        return alpha
-    enlarged = F.interpolate(alpha[None, None], scale_factor=scale, mode="bicubic")
-    return enlarged[0, 0].clamp(0, 1)
 
 
 def _check_images(images: Tensor) -> None:
@@ -307,3 +206,16 @@ def _check_images(images: Tensor) -> None:
         raise ImageError(f"images must be floats in 0..1, got {images.dtype}; divide by 255.")
     if 0 in images.shape[1:3]:
         raise ImageError(f"the images have no pixels: {tuple(images.shape)}.")
+
+
+def _check_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
+    """(B, H, W) float32 on the CPU."""
+    if mask is None:
+        return None
+    batch, height, width, _ = images.shape
+    if mask.ndim != 3 or mask.shape[1:] != (height, width) or len(mask) not in (1, batch):
+        raise ImageError(
+            f"the mask must be ({batch} or 1, {height}, {width}) like the images, "
+            f"got {tuple(mask.shape)}."
+        )
+    return mask.float().cpu().expand(batch, -1, -1)

@@ -55,9 +55,6 @@ class Run:
     """What an input pixel counts: less than one where the channels of an image are run one by
     one."""
 
-    overlap: int | None
-    """Of tiles that have to be cut smaller; ``None``: what the network needs."""
-
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
     done: float = 0

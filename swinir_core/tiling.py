@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -32,13 +31,17 @@ class TileSettings:
     mode: str = "auto"
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
 
-    tile_size: int = 768
-    """Side of a tile in input pixels, the overlaps included; rounded down to whole windows. Used in
-    ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
+    tile_size: int | tuple[int, int] = 768
+    """Side of a tile in input pixels, or its height and width, the overlaps included; rounded down
+    to whole windows. Used in ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
 
     overlap: int | None = None
     """Input pixels that neighbouring tiles share, rounded up to whole windows; at most half a tile.
     ``None``: as many as the network needs, which it is asked where an image is cut."""
+
+    at_once: int | None = None
+    """How many tiles or small images of equal size are run together at most, as far as they fit the
+    memory. ``None``: as many as make it faster."""
 
     memory_budget: int | None = None
     """Bytes one run of the model may take: in ``auto`` mode the image is cut to fit, and in every
@@ -47,15 +50,26 @@ class TileSettings:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"tile mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        if self.tile_size < 32:
-            raise ValueError(f"tile_size must be at least 32 pixels, got {self.tile_size}")
-        if self.memory_budget is not None and self.memory_budget <= 0:
-            raise ValueError(f"memory_budget must be positive, got {self.memory_budget} bytes")
-        if self.overlap is not None and not 0 <= self.overlap <= self.tile_size // 2:
+        smallest = min(self.tile_height, self.tile_width)
+        if smallest < 32:
+            raise ValueError(f"tile_size must be at least 32 pixels, got {smallest}")
+        if self.overlap is not None and not 0 <= self.overlap <= smallest // 2:
             raise ValueError(
-                f"overlap must be between 0 and half the tile size of {self.tile_size}, "
+                f"overlap must be between 0 and half the tile size of {smallest}, "
                 f"got {self.overlap}"
             )
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"at_once must be at least 1, got {self.at_once}")
+        if self.memory_budget is not None and self.memory_budget <= 0:
+            raise ValueError(f"memory_budget must be positive, got {self.memory_budget} bytes")
+
+    @property
+    def tile_height(self) -> int:
+        return self.tile_size if isinstance(self.tile_size, int) else self.tile_size[0]
+
+    @property
+    def tile_width(self) -> int:
+        return self.tile_size if isinstance(self.tile_size, int) else self.tile_size[1]
 
 
 @dataclass(frozen=True)
@@ -127,13 +141,9 @@ class TilePlan:
         """Every tile, in reading order."""
         return (Tile(row, column) for row in self.rows for column in self.columns)
 
-    def groups(self) -> list[list[Tile]]:
-        """Every tile, those of one size together, the largest first."""
-
-        def size(tile: Tile) -> tuple[int, int]:
-            return tile.size
-
-        return [list(tiles) for _, tiles in groupby(sorted(self.tiles(), key=size)[::-1], size)]
+    def tiles_by_size(self) -> list[Tile]:
+        """Every tile, the largest first, those of one size together."""
+        return sorted(self.tiles(), key=lambda tile: tile.size, reverse=True)
 
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
@@ -142,16 +152,15 @@ def plan_whole(height: int, width: int, scale: int) -> TilePlan:
 
 
 def plan_tiles(
-    height: int, width: int, scale: int, alignment: int, tile_size: int, overlap: int
+    size: tuple[int, int], scale: int, alignment: int, tile_size: tuple[int, int], overlap: int
 ) -> TilePlan:
-    """Even tiles of at most ``tile_size`` on multiples of ``alignment``."""
-    tile = max(tile_size // alignment, 2)
-    overlap = min(_ceil_div(overlap, alignment), tile // 2)
+    """Even tiles of at most ``tile_size`` (height, width) on multiples of ``alignment``."""
     sides = []
-    for length in (height, width):
-        units = _ceil_div(length, alignment)
-        count = 1 if units <= tile else _ceil_div(units - overlap, tile - overlap)
-        sides.append(_spans(length, scale, alignment, overlap, count))
+    for length, most in zip(size, tile_size, strict=True):
+        units, tile = _ceil_div(length, alignment), max(most // alignment, 2)
+        shared = min(_ceil_div(overlap, alignment), tile // 2)
+        count = 1 if units <= tile else _ceil_div(units - shared, tile - shared)
+        sides.append(_spans(length, scale, alignment, shared, count))
     return TilePlan(*sides)
 
 

@@ -11,8 +11,8 @@ import torch
 from skimage import data
 from torch import Tensor, nn
 
-from swinir_core import Restorer, SwinIR, SwinIRConfig, TileSettings, restorer
-from swinir_core.restorer import release_cached_memory
+from swinir_core import Restorer, SwinIR, SwinIRConfig, TileSettings, execution, restorer
+from swinir_core.execution import release_cached_memory
 from tests.reference import our_network, reference_network
 
 CONFIG = SwinIRConfig(
@@ -212,7 +212,7 @@ def test_cached_blocks_are_given_back_before_every_attempt(
     model = Limited(most_pixels=700)
     at = []
     monkeypatch.setattr(
-        restorer, "release_cached_memory", lambda device: at.append(len(model.sizes))
+        execution, "release_cached_memory", lambda device: at.append(len(model.sizes))
     )
     Restorer(model)(torch.rand(2, 32, 32, 3), TileSettings(overlap=8))
     assert at == [i + 1 for i, size in enumerate(model.sizes) if model.too_large(size)]
@@ -276,7 +276,7 @@ def test_a_plan_for_smaller_tiles_is_made_once(monkeypatch: pytest.MonkeyPatch) 
     planned = []
     plan = restorer.plan_fitting
     monkeypatch.setattr(
-        restorer, "plan_fitting", lambda *a, **kw: planned.append(a[:2]) or plan(*a, **kw)
+        execution, "plan_fitting", lambda *a, **kw: planned.append(a[:2]) or plan(*a, **kw)
     )
     model = Limited(most_pixels=40 * 64 - 1)
     Restorer(model)(torch.rand(4, 40, 64, 3), TileSettings("whole", overlap=8))

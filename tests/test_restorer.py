@@ -22,7 +22,9 @@ from swinir_core import (
     restorer,
 )
 from swinir_core.color import rgb_to_gray
+from swinir_core.ensemble import Ensemble
 from swinir_core.errors import PrecisionError
+from swinir_core.execution import Piece
 from swinir_core.network import SwinTransformerLayer
 from swinir_core.peak_memory import PeakMemory
 from swinir_core.restorer import CPU_PIXELS_AT_ONCE
@@ -216,12 +218,32 @@ def test_channels_are_run_together_by_a_gray_model() -> None:
     assert model.shapes == [(3, 1, 8, 8)]
 
 
-def test_equal_tiles_are_run_together_across_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_tiles_of_a_frame_are_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 5 * 32**2)
     model = Recorder(COLOR)
-    Restorer(model)(torch.rand(3, 52, 28, 3), TileSettings("tiled", 32, 8))
-    # 52 rows are 32 and 28, eight of them shared.
-    assert model.shapes == [(3, 3, 32, 28), (3, 3, 28, 28)]
+    Restorer(model)(torch.rand(2, 52, 52, 3), TileSettings("tiled", 32, 8))
+    # 52 pixels are 32 and 28, eight of them shared.
+    sizes = [(32, 32), (32, 28), (28, 32), (28, 28)]
+    assert model.shapes == [(1, 3, *size) for size in sizes] * 2
+
+    model.shapes.clear()
+    Restorer(model)(torch.rand(2, 56, 56, 3), TileSettings("tiled", 32, 8))
+    assert model.shapes == [(4, 3, 32, 32)] * 2
+
+
+def test_no_more_are_run_together_than_asked_for() -> None:
+    model = Recorder(COLOR)
+    Restorer(model)(torch.rand(5, 8, 8, 3), TileSettings(at_once=2))
+    assert [shape[0] for shape in model.shapes] == [2, 2, 1]
+
+
+def test_tiles_may_be_rectangular() -> None:
+    model = Recorder(COLOR)
+    Restorer(model)(torch.rand(1, 60, 100, 3), TileSettings("tiled", (32, 64), 8, at_once=1))
+    # Three rows and two columns; a window of 8 pixels is the most that tiles differ by.
+    assert len(model.shapes) == 6
+    assert {shape[2] for shape in model.shapes} == {20, 24, 32}
+    assert {shape[3] for shape in model.shapes} == {52, 56}
 
 
 def test_a_model_without_stages_is_run_one_by_one() -> None:
@@ -295,7 +317,8 @@ def test_progress_rises_to_the_pixels_of_all_tiles(color: Restorer) -> None:
     seen = []
     color(torch.rand(2, 40, 60, 3), tiles, progress=lambda *x: seen.append(x))
     plan = color.plan(40, 60, tiles)
-    assert len(seen) == len(plan.groups()) * (sum(COLOR.depths) + 1)
+    groups = {tile.size for tile in plan.tiles()}
+    assert len(seen) == 2 * len(groups) * (sum(COLOR.depths) + 1)
     assert seen == sorted(seen)
     assert {total for _, total in seen} == {2 * plan.pixels}
     assert seen[-1] == (2 * plan.pixels, 2 * plan.pixels)
@@ -358,3 +381,71 @@ def test_overflow_in_float16_is_said_and_not_shown_as_black() -> None:
         model.conv_after_body.weight.mul_(1e5)  # pyright: ignore
     with pytest.raises(PrecisionError, match="bfloat16"):
         Restorer(model)(torch.rand(1, 16, 16, 3))
+
+
+def test_every_piece_is_told_when_it_is_done(color: Restorer) -> None:
+    tiles = TileSettings("tiled", 32, 8)
+    images = torch.rand(2, 40, 60, 3)
+    pieces = []
+
+    def finished(piece: Piece) -> None:
+        pieces.append((piece.tile.rows.start, piece.tile.columns.start))
+        rows, columns = piece.tile.rows, piece.tile.columns
+        done = piece.result[rows.start * 2 : rows.stop * 2, columns.start * 2 : columns.stop * 2]
+        assert done.any()
+
+    color(images, tiles, finished=finished)
+    places = [(t.rows.start, t.columns.start) for t in color.plan(40, 60, tiles).tiles()]
+    assert sorted(pieces[: len(places)]) == sorted(pieces[len(places) :]) == places
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_only_the_masked_part_is_restored(channels: int, in_channels: int) -> None:
+    restore = Restorer(network(COLOR if in_channels == 3 else GRAY))
+    scale = restore.model.scale
+    images, mask = torch.rand(2, 40, 60, channels), torch.zeros(1, 40, 60)
+    mask[:, 4:20, 10:30], mask[:, 20:24, 10:30] = 1, 0.5
+
+    plainly = restore(images, mask=torch.zeros(1, 40, 60))
+    whole = restore(images)
+    partly = restore(images, mask=mask)
+
+    def inside(rows: slice, columns: slice) -> tuple[slice, ...]:
+        return slice(None), *(slice(s.start * scale, s.stop * scale) for s in (rows, columns))
+
+    core, far = inside(slice(5, 19), slice(11, 29)), inside(slice(26, 40), slice(0, 60))
+    assert torch.allclose(partly[core], whole[core], atol=1e-6)
+    assert torch.equal(partly[far], plainly[far])
+    if scale == 1:
+        assert torch.equal(plainly, images)
+        between = inside(slice(20, 24), slice(10, 30))
+        assert torch.allclose(partly[between], (whole + plainly)[between] / 2, atol=1e-6)
+
+
+def test_tiles_the_mask_does_not_touch_are_not_run() -> None:
+    model = Recorder(COLOR)
+    restore, tiles = Restorer(model), TileSettings("tiled", 32, 8, at_once=1)
+    images, mask = torch.rand(1, 56, 104, 3), torch.zeros(1, 56, 104)
+    mask[:, 2:8, 74:78] = 1
+    whole, model.shapes[:] = restore(images, tiles), []
+    seen = []
+
+    partly = restore(images, tiles, progress=lambda *x: seen.append(x), mask=mask)
+
+    # Of two rows of four tiles the mask lies in two, where they overlap.
+    assert len(model.shapes) == 2
+    assert seen[-1] == (2 * 32 * 32, 2 * 32 * 32)
+    assert torch.allclose(partly[:, 6:14, 150:154], whole[:, 6:14, 150:154], atol=1e-6)
+
+
+def test_a_mask_of_another_size_is_refused(color: Restorer) -> None:
+    with pytest.raises(ImageError, match=r"mask must be \(2 or 1, 8, 9\)"):
+        color(torch.rand(2, 8, 9, 3), mask=torch.ones(3, 8, 9))
+
+
+def test_the_ensemble_is_an_option() -> None:
+    model, images = network(COLOR), torch.rand(1, 12, 20, 3)
+    expected = Restorer(Ensemble(model), "cpu", torch.float32)(images)
+    assert torch.equal(Restorer(model, ensemble=True)(images), expected)
+    assert not torch.equal(Restorer(model)(images), expected)

@@ -38,7 +38,7 @@ def test_every_side_is_cut_well(
     length: int, alignment: int, scale: int, tile_size: int, data: st.DataObject
 ) -> None:
     overlap = data.draw(st.integers(0, tile_size // 2))
-    plan = plan_tiles(length, length, scale, alignment, tile_size, overlap)
+    plan = plan_tiles((length, length), scale, alignment, (tile_size, tile_size), overlap)
     check_spans(plan.rows, length, alignment, scale)
     assert max(plan.largest) <= max(tile_size, 2 * alignment)
     shared = [a.stop - b.start for a, b in itertools.pairwise(plan.rows)]
@@ -124,7 +124,7 @@ def check_spans(spans: tuple[Span, ...], length: int, alignment: int, scale: int
 
 @pytest.mark.parametrize(("overlap", "scale"), [(8, 1), (16, 2), (32, 3), (40, 4)])
 def test_only_the_middle_of_an_overlap_is_blended(overlap: int, scale: int) -> None:
-    first, second = plan_tiles(8, 200, scale, 8, 128, overlap).columns
+    first, second = plan_tiles((8, 200), scale, 8, (128, 128), overlap).columns
     assert first.stop - second.start == overlap
     discarded, blended = (overlap - BLEND) // 2 * scale, BLEND * scale
     assert first.weights[0] == second.weights[-1] == 1
@@ -137,7 +137,7 @@ def test_only_the_middle_of_an_overlap_is_blended(overlap: int, scale: int) -> N
 
 
 def test_no_sliver_where_a_fixed_step_would_leave_one() -> None:
-    plan = plan_tiles(540, 1010, 1, 8, 512, 32)
+    plan = plan_tiles((540, 1010), 1, 8, (512, 512), 32)
     assert [(span.start, span.stop) for span in plan.rows] == [(0, 288), (256, 540)]
     assert [(span.start, span.stop) for span in plan.columns] == [(0, 360), (328, 688), (656, 1010)]
     assert plan.tile_count == 6
@@ -145,21 +145,21 @@ def test_no_sliver_where_a_fixed_step_would_leave_one() -> None:
 
 @pytest.mark.parametrize("overlap", [32, 40, 48])
 def test_at_default_size_overlaps_cost_ten_percent_at_most(overlap: int) -> None:
-    plan = plan_tiles(2048, 2048, 2, 8, TileSettings.tile_size, overlap)
+    plan = plan_tiles((2048, 2048), 2, 8, (TileSettings().tile_height,) * 2, overlap)
     assert plan.tile_count > 1
     assert plan.pixels <= 1.1 * 2048**2
 
 
 def test_tiles_of_one_size_come_together() -> None:
-    plan = plan_tiles(100, 200, 2, 8, 48, 8)
-    groups = plan.groups()
-    sizes = [{tile.size for tile in tiles} for tiles in groups]
-    assert all(len(size) == 1 for size in sizes)
-    assert len(set.union(*sizes)) == len(sizes) > 1
-    assert sizes[0] == {plan.largest}
-    found = sorted((t.rows.start, t.columns.start) for tiles in groups for t in tiles)
-    assert found == [(t.rows.start, t.columns.start) for t in plan.tiles()]
-    assert sum(h * w * len(tiles) for tiles in groups for h, w in [tiles[0].size]) == plan.pixels
+    plan = plan_tiles((100, 200), 2, 8, (48, 48), 8)
+    tiles = plan.tiles_by_size()
+    groups = [size for size, _ in itertools.groupby(tile.size for tile in tiles)]
+    assert groups == sorted(set(groups), reverse=True)
+    assert len(groups) > 1
+    assert groups[0] == plan.largest
+    found = sorted((tile.rows.start, tile.columns.start) for tile in tiles)
+    assert found == [(tile.rows.start, tile.columns.start) for tile in plan.tiles()]
+    assert sum(height * width for height, width in (tile.size for tile in tiles)) == plan.pixels
 
 
 def test_fitting_takes_the_largest_tiles_that_fit() -> None:

@@ -38,6 +38,11 @@ def theirs(model_name: str) -> Node:
     return node("UpscaleModelLoader", model_name=model_name)
 
 
+def tiled(side: int, overlap: int) -> Node:
+    sides = {"tile_width": side, "tile_height": side}
+    return node("SwinIRTileSettings", mode="tiled", overlap=overlap, **sides)
+
+
 def from_saved(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Node]:
     """What the browser makes of a saved workflow when Run is pressed."""
     sources = {number: [str(source), slot] for number, source, slot, *_ in workflow["links"]}

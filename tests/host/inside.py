@@ -27,6 +27,7 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import comfy.model_management  # noqa: E402
+import comfy.utils  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfy_extras.nodes_upscale_model import UpscaleModelLoader  # noqa: E402
@@ -73,6 +74,24 @@ def error_of(action: Callable[[], object]) -> BaseException | None:
     except BaseException as error:
         return error
     return None
+
+
+def check_the_picture_is_shown_as_tiles_finish() -> None:
+    shown = []
+    comfy.utils.set_progress_bar_global_hook(lambda *args, **_: shown.append(args[:3]))
+    pack.host.SECONDS_BETWEEN_PICTURES = 0
+    tiles = pack.SwinIRTileSettings.execute("tiled", 32, 32, 8).args[0]
+    try:
+        with torch.inference_mode():
+            pack.SwinIRRestore.execute(load(), image.repeat(1, 3, 3, 1), tile_settings=tiles)
+    finally:
+        comfy.utils.set_progress_bar_global_hook(None)
+    done = [(value, total) for value, total, _ in shown]
+    assert done == sorted(done)
+    assert done[-1][0] == done[-1][1] > 60 * 81
+    previews = [preview for *_, preview in shown if preview is not None]
+    assert len(previews) == 12
+    assert {(kind, picture.size) for kind, picture, _ in previews} == {("JPEG", (162, 120))}
 
 
 def check_the_model_is_what_other_packs_expect() -> None:

@@ -12,7 +12,7 @@ from spandrel import ImageModelDescriptor, ModelLoader
 import swinir_core as sc
 from tests.host.comfy_host import ComfyHost
 from tests.host.conftest import assert_same, save_official, tiny_model, to_tensor
-from tests.host.graphs import link, node, theirs, upscaling
+from tests.host.graphs import link, node, theirs, tiled, upscaling
 
 pytestmark = [pytest.mark.host, pytest.mark.filterwarnings("ignore:torch.meshgrid")]
 
@@ -72,7 +72,7 @@ def test_another_architecture_runs_in_tiles(
     graph = upscaling(
         theirs(compact.name),
         host.upload("picture.png", picture),
-        tiles=node("SwinIRTileSettings", mode="tiled", tile_size=64, overlap=32),
+        tiles=tiled(64, 32),
         tiled=node(
             "SwinIRRestore",
             upscale_model=link("loader"),

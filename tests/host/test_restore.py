@@ -19,7 +19,7 @@ from tests.host.conftest import (
     to_tensor,
     trouble_in,
 )
-from tests.host.graphs import link, node, ours, theirs, upscaling
+from tests.host.graphs import link, node, ours, theirs, tiled, upscaling
 
 pytestmark = pytest.mark.host
 
@@ -59,7 +59,7 @@ def test_our_model_runs_in_the_hosts_own_node(
 
 
 def test_bundled_model(host: ComfyHost, picture: np.ndarray) -> None:
-    graph = upscaling(ours("bundled/upscale_x2_light"), host.upload("picture.png", picture))
+    graph = upscaling(ours("bundled/upscale x2 (light)"), host.upload("picture.png", picture))
 
     result = host.run(graph)
 
@@ -109,7 +109,7 @@ def test_tile_settings(host: ComfyHost, models: Path, picture: np.ndarray, overl
     graph = upscaling(
         ours("tiles.safetensors"),
         host.upload("picture.png", picture),
-        tiles=node("SwinIRTileSettings", mode="tiled", tile_size=64, overlap=overlap),
+        tiles=tiled(64, overlap),
         upscale=node(
             "SwinIRRestore",
             upscale_model=link("loader"),
@@ -131,9 +131,9 @@ def test_tile_settings(host: ComfyHost, models: Path, picture: np.ndarray, overl
 
 def test_impossible_tile_settings_are_explained(host: ComfyHost, picture: np.ndarray) -> None:
     graph = upscaling(
-        ours("bundled/upscale_x2_light"),
+        ours("bundled/upscale x2 (light)"),
         host.upload("picture.png", picture),
-        tiles=node("SwinIRTileSettings", mode="tiled", tile_size=64, overlap=48),
+        tiles=tiled(64, 48),
         upscale=node(
             "SwinIRRestore",
             upscale_model=link("loader"),
@@ -201,7 +201,7 @@ def test_interrupt_ends_a_run_between_tiles(
         ours("slow.safetensors"),
         host.upload("picture.png", picture),
         batch=node("RepeatImageBatch", image=link("load"), amount=1000),
-        tiles=node("SwinIRTileSettings", mode="tiled", tile_size=32, overlap=8),
+        tiles=tiled(32, 8),
         upscale=node(
             "SwinIRRestore",
             upscale_model=link("loader"),

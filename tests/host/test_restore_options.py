@@ -1,0 +1,92 @@
+"""What can be set on the restore node: precision, ensemble, mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import swinir_core as sc
+from tests.host.comfy_host import ComfyHost
+from tests.host.conftest import assert_same, save, save_official, tiny_model, to_tensor
+from tests.host.graphs import Node, link, node, ours, theirs, upscaling
+
+pytestmark = pytest.mark.host
+
+
+def restoring(loader: Node, image: str, options: dict[str, Any], **more: Node) -> dict[str, Node]:
+    inputs = {"upscale_model": link("loader"), "image": link("load"), **options}
+    return upscaling(loader, image, upscale=node("SwinIRRestore", **inputs), **more)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("loader", [ours, theirs])
+def test_precision(
+    host: ComfyHost,
+    models: Path,
+    upscale_models: Path,
+    picture: np.ndarray,
+    precision: str,
+    loader: Any,
+) -> None:
+    model = tiny_model()
+    save(model, models / "own.safetensors")
+    save_official(model, upscale_models / "foreign.pth")
+    file = "own.safetensors" if loader is ours else "foreign.pth"
+    image = host.upload("picture.png", picture)
+
+    result = host.run(restoring(loader(file), image, {"precision": precision})).image()
+
+    # On a CPU nothing is gained by half precision, so nothing is given up for it.
+    dtype = torch.float32 if precision == "auto" else getattr(torch, precision)
+    path = models / "own.safetensors"
+    expected = sc.Restorer(sc.load_model(path, dtype=dtype), dtype=dtype)(to_tensor(picture))
+    assert_same(result, expected)
+
+
+def test_other_architectures_say_that_they_run_in_float32(
+    host: ComfyHost, compact: Path, picture: np.ndarray
+) -> None:
+    image = host.upload("picture.png", picture)
+    result = host.run_failing(restoring(theirs(compact.name), image, {"precision": "float16"}))
+    error = result.messages["execution_error"]
+    assert error["exception_message"].strip() == (
+        "precision float16: models of this architecture run in float32; choose auto."
+    )
+
+
+def test_ensemble(host: ComfyHost, models: Path, picture: np.ndarray) -> None:
+    model = tiny_model()
+    save(model, models / "ensemble.safetensors")
+    image = host.upload("picture.png", picture)
+    graph = restoring(ours("ensemble.safetensors"), image, {"ensemble": True})
+
+    result = host.run(graph)
+
+    assert_same(result.image(), sc.Restorer(model, ensemble=True)(to_tensor(picture)))
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_mask(host: ComfyHost, models: Path, picture: np.ndarray, shrink: int) -> None:
+    model = tiny_model()
+    save(model, models / "mask.safetensors")
+    mask = np.zeros((picture.shape[0] // shrink, picture.shape[1] // shrink, 3), np.uint8)
+    mask[: len(mask) // 2] = 255
+    graph = restoring(
+        ours("mask.safetensors"),
+        host.upload("picture.png", picture),
+        {"mask": link("mask")},
+        mask=node("LoadImageMask", image=host.upload("mask.png", mask), channel="red"),
+    )
+
+    result = host.run(graph).image()
+
+    images = to_tensor(picture)
+    upper, lower = slice(0, 60), slice(84, None)
+    restored = sc.Restorer(model)(images)
+    kept = sc.Restorer(model)(images, mask=torch.zeros(1, *picture.shape[:2]))
+    assert_same(result[upper], restored[:, upper])
+    assert_same(result[lower], kept[:, lower])
