@@ -50,10 +50,10 @@ def estimate_memory(
     """Peak growth in bytes while the network runs on (batch, C, height, width) in one piece.
 
     Weights and the input itself are not counted. The bound: three feature maps of the residual
-    stream (the shallow features, the input of an RSTB and what its layers work on), and either the
+    stream (the shallow features, the input of an RSTB and what its layers work on) with the
     temporaries of a Swin layer for a fixed number of tokens (and where a GPU kernel is used, q, k
-    and v of all), or those of a convolution for a fixed number of rows, or the whole result with a
-    strip of the reconstruction.
+    and v of all) or those of a convolution for a fixed number of rows; or two of them with the
+    whole result and a strip of the reconstruction.
     """
     alignment, unshuffle = config.alignment, config.start_unshuffle
     rows = -(-height // alignment) * alignment // unshuffle
@@ -63,15 +63,15 @@ def estimate_memory(
     tokens = min(tokens_at_once(device), pixels)
     strip = strip_rows(batch * columns, config.window_size, device)
     result = config.in_channels * config.upscale**2 * pixels * dtype.itemsize
-    stream = pixels * (3 * config.embed_dim * max(4, dtype.itemsize) + _INDEX_BYTES)
+    feature_map = pixels * config.embed_dim * max(4, dtype.itemsize)
     head_dim = config.embed_dim // max(config.num_heads)
     whole_qkv = usable(device, dtype, config.window_size, head_dim)
-    return stream + max(
-        _layer_bytes(config, tokens, dtype)
-        + whole_qkv * 3 * config.embed_dim * pixels * dtype.itemsize,
+    body = max(
+        _layer_bytes(config, tokens, dtype) + whole_qkv,
         _conv_bytes(config, batch * columns * min(strip + 2 * CONV_MARGIN, rows), dtype),
-        result + _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype),
     )
+    head = _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype)
+    return _INDEX_BYTES * pixels + max(3 * feature_map + body, 2 * feature_map + result + head)
 
 
 def free_memory(device: torch.device) -> int:
@@ -114,11 +114,11 @@ def _conv_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:
 
 
 def _head_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:
-    """The largest maps of the reconstruction that are alive together, for one strip."""
+    """A strip of features, and the largest maps of its reconstruction that are alive together."""
     if config.upsampler == "pixelshuffle":
         values = 2 * config.num_feat * config.upscale**2
     elif config.upsampler == "nearest+conv":
         values = 3 * config.num_feat * config.upscale**2
     else:
-        values = config.embed_dim + 2 * config.in_channels * config.upscale**2
-    return values * pixels * dtype.itemsize
+        values = 2 * config.in_channels * config.upscale**2
+    return (config.embed_dim + values) * pixels * dtype.itemsize
