@@ -3,8 +3,11 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .image_quality import SwinIRImageQuality
 from .model_loader import SwinIRModelLoader
 from .restore import SwinIRRestore
+from .sample_image import SwinIRSampleImage
+from .save_model import SwinIRSaveModel
 from .tile_settings import SwinIRTileSettings
 
 
@@ -13,4 +16,11 @@ class SwinIRExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         host.register_model_folder()
-        return [SwinIRModelLoader, SwinIRTileSettings, SwinIRRestore]
+        return [
+            SwinIRModelLoader,
+            SwinIRTileSettings,
+            SwinIRRestore,
+            SwinIRSampleImage,
+            SwinIRImageQuality,
+            SwinIRSaveModel,
+        ]

@@ -42,6 +42,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
             output_channels=config.in_channels,
             tiling=ModelTiling.DISCOURAGED,
         )
+        self.metadata = checkpoint.metadata
         # After loading: some hosts create the parameters only then.
         model.requires_grad_(False)
         self.patcher = host.make_patcher(model)

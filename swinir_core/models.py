@@ -46,18 +46,18 @@ def bundled_models() -> list[ModelInfo]:
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """What a model is, in three short lines: task, size of the network, weights."""
+    """What a model is, in two short lines: its task and images, its size."""
     config, weights = checkpoint.config, checkpoint.state_dict.values()
-    task = config.task.replace("_sr", " super-resolution").replace("_", " ")
-    task = task.replace("jpeg", "JPEG artefacts")
-    images = "gray images" if config.in_channels == 1 else "color images"
-    count = sum(weight.numel() for weight in weights)
+    task = config.task.replace("_sr", " SR").replace("jpeg", "JPEG").replace("_", " ")
+    images = "gray" if config.in_channels == 1 else "RGB"
     types = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})
-    layers = "+".join(str(depth) for depth in config.depths)
+    count = sum(weight.numel() for weight in weights) / 1e6
+    same_depth = len(set(config.depths)) == 1
+    depths = [len(config.depths), config.depths[0]] if same_depth else config.depths
+    layers = ("x" if same_depth else "+").join(map(str, depths))
     return (
-        f"{task}, x{config.scale}, {images}\n"
-        f"{config.embed_dim} channels, {layers} layers, window {config.window_size}\n"
-        f"{count / 1e6:.2f} million weights in {', '.join(types)}"
+        f"{task}, x{config.scale}, {images}, {' and '.join(types)}\n"
+        f"{count:.2f}M weights, {config.embed_dim} channels, {layers} layers"
     )
 
 

@@ -89,8 +89,8 @@ def test_jpeg_is_worse_with_lower_quality() -> None:
 
 def test_everything_stays_in_range() -> None:
     picture = np.random.default_rng(0).integers(0, 2, (48, 48, 3)).astype(np.float32)
-    for amounts in ({"shrink": 2}, {"noise": 75}, {"gray": True}, {"shrink": 3, "noise": 9}):
-        for result in degraded(picture, **amounts):
+    for shrink, noise, gray in ((2, 0, False), (1, 75, False), (1, 0, True), (3, 9, True)):
+        for result in degraded(picture, shrink, noise, gray=gray):
             assert result.min() >= 0
             assert result.max() <= 1
             assert result.dtype == np.float32

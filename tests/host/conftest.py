@@ -133,8 +133,8 @@ def tiny_model(seed: int = 0, **changes: Any) -> sc.SwinIR:
     return model
 
 
-def save(model: sc.SwinIR, path: Path) -> Path:
-    sc.write_checkpoint(path, sc.Checkpoint(model.config, dict(model.state_dict())))
+def save(model: sc.SwinIR, path: Path, metadata: dict[str, str] | None = None) -> Path:
+    sc.write_checkpoint(path, sc.Checkpoint(model.config, dict(model.state_dict()), metadata or {}))
     return path
 
 

@@ -14,7 +14,14 @@ from tests.host.graphs import ours, upscaling
 
 pytestmark = pytest.mark.host
 
-NODES = ("SwinIRModelLoader", "SwinIRTileSettings", "SwinIRRestore")
+NODES = (
+    "SwinIRModelLoader",
+    "SwinIRTileSettings",
+    "SwinIRRestore",
+    "SwinIRSampleImage",
+    "SwinIRImageQuality",
+    "SwinIRSaveModel",
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +35,33 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
         ("SwinIRModelLoader", ["model_name"], [], ["UPSCALE_MODEL"], None),
         (
             "SwinIRTileSettings",
-            ["mode", "tile_size", "overlap"],
-            [],
+            ["mode"],
+            ["tile_width", "tile_height", "overlap", "batch", "memory_budget"],
             ["SWINIR_TILE_SETTINGS"],
             "image/upscaling",
         ),
         (
             "SwinIRRestore",
             ["upscale_model", "image"],
-            ["tile_settings"],
+            ["precision", "ensemble", "tile_settings", "mask"],
             ["IMAGE"],
             "image/upscaling",
         ),
+        (
+            "SwinIRSampleImage",
+            ["picture"],
+            ["shrink", "noise", "jpeg_quality", "gray", "seed"],
+            ["IMAGE", "IMAGE"],
+            "image",
+        ),
+        (
+            "SwinIRImageQuality",
+            ["image", "reference"],
+            ["channel", "border"],
+            ["FLOAT", "FLOAT"],
+            "image",
+        ),
+        ("SwinIRSaveModel", ["upscale_model"], ["name", "precision"], ["STRING"], None),
     ],
 )
 def test_workflows_can_rely_on_names(
@@ -70,10 +92,17 @@ def test_everything_has_a_tooltip(infos: dict[str, Any], name: str) -> None:
 
 
 def test_tile_settings_have_defaults_that_work(infos: dict[str, Any]) -> None:
-    required = infos["SwinIRTileSettings"]["input"]["required"]
-    defaults = {name: options["default"] for name, (_, options) in required.items()}
-    assert defaults == {"mode": "auto", "tile_size": 768, "overlap": 0}
-    assert required["mode"][1]["options"] == ["auto", "whole", "tiled"]
+    inputs = infos["SwinIRTileSettings"]["input"]
+    widgets = {**inputs["required"], **inputs["optional"]}
+    assert {name: options["default"] for name, (_, options) in widgets.items()} == {
+        "mode": "auto",
+        "tile_width": 768,
+        "tile_height": 768,
+        "overlap": 0,
+        "batch": 0,
+        "memory_budget": 0,
+    }
+    assert widgets["mode"][1]["options"] == ["auto", "whole", "tiled"]
 
 
 def test_a_new_file_is_listed_and_bundled_models_come_first(
@@ -88,7 +117,7 @@ def test_a_new_file_is_listed_and_bundled_models_come_first(
     info = host.get_json("/object_info/SwinIRModelLoader")["SwinIRModelLoader"]
     options = info["input"]["required"]["model_name"][1]["options"]
 
-    assert options[0] == "bundled/upscale_x2_light"
+    assert options[0] == "bundled/upscale x2 (light)"
     assert {str(Path("sub/new.safetensors")), "shared.safetensors"} < set(options)
     assert "readme.txt" not in options
 

@@ -1,0 +1,127 @@
+"""The node that supplies a picture to try a graph on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..swinir_core.samples import SAMPLES, degraded, read_sample
+from . import host
+
+NO_JPEG = 100
+
+
+class SwinIRSampleImage(io.ComfyNode):
+    """A bundled picture, clean or degraded, and what it should become."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="SwinIRSampleImage",
+            display_name="SwinIR Sample Image",
+            category="image",
+            description=(
+                "Supplies a small photograph that comes with the pack, clean or shrunk, noisy or "
+                "compressed by a chosen amount, so that a workflow runs without any upload."
+            ),
+            search_aliases=["swinir", "example image", "test image", "degrade", "add noise"],
+            inputs=[
+                io.Combo.Input(
+                    "picture",
+                    options=list(SAMPLES),
+                    tooltip=(
+                        "The photograph. All of them are in the public domain or CC0; change it "
+                        "to see another subject."
+                    ),
+                ),
+                io.Int.Input(
+                    "shrink",
+                    default=1,
+                    min=1,
+                    max=4,
+                    optional=True,
+                    tooltip=(
+                        "Divides both sides, by the bicubic filter of the paper. Set it to the "
+                        "scale of the model to see what an enlargement recovers; 1 keeps the size."
+                    ),
+                ),
+                io.Int.Input(
+                    "noise",
+                    default=0,
+                    min=0,
+                    max=75,
+                    optional=True,
+                    tooltip=(
+                        "Strength of Gaussian noise, as the standard deviation in levels of 255. "
+                        "Denoising models are trained for 15, 25 or 50; 0 adds none."
+                    ),
+                ),
+                io.Int.Input(
+                    "jpeg_quality",
+                    default=NO_JPEG,
+                    min=5,
+                    max=NO_JPEG,
+                    optional=True,
+                    tooltip=(
+                        "Quality of a JPEG file the picture goes through; 10 shows blocks clearly, "
+                        "40 hardly. 100 means that nothing is compressed."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "gray",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Makes the picture and the original gray, before all else, for models of "
+                        "gray images."
+                    ),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    # Without this the name alone makes the frontend draw a new one after each run.
+                    control_after_generate=False,
+                    optional=True,
+                    tooltip=(
+                        "Chooses the noise, and has an effect only where noise is above 0. The "
+                        "same number gives the same noise."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="The picture as chosen, to be restored; a batch of one.",
+                ),
+                io.Image.Output(
+                    display_name="original",
+                    tooltip=(
+                        "The clean picture in full size: what a perfect restoration would give. "
+                        "Connect it to SwinIR Image Quality as the reference."
+                    ),
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        picture: str,
+        shrink: int = 1,
+        noise: int = 0,
+        jpeg_quality: int = NO_JPEG,
+        gray: bool = False,
+        seed: int = 0,
+    ) -> io.NodeOutput:
+        quality = None if jpeg_quality == NO_JPEG else jpeg_quality
+        image, original = degraded(read_sample(picture), shrink, noise, quality, gray, seed)
+        return io.NodeOutput(_to_batch(image), _to_batch(original))
+
+
+def _to_batch(picture: np.ndarray) -> Tensor:
+    """(H, W, 3) to the host's (1, H, W, 3)."""
+    return host.to_intermediate(torch.from_numpy(picture)[None])

@@ -1,0 +1,123 @@
+"""The node that writes a loaded SwinIR to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
+
+from ..swinir_core import Checkpoint, CheckpointError, SwinIR, write_checkpoint
+from ..swinir_core.model_names import check_name
+from . import host
+from .runnable import runnable
+
+PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+SUFFIX = ".safetensors"
+
+
+class SwinIRSaveModel(io.ComfyNode):
+    """Any SwinIR as ``.safetensors`` with its configuration, under a name that is free."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="SwinIRSaveModel",
+            display_name="SwinIR Save Model",
+            category=host.loader_category(),
+            description=(
+                "Saves a loaded SwinIR as .safetensors in models/swinir, with its configuration "
+                "in the file. Turns .pth files into small ones that load safely everywhere."
+            ),
+            search_aliases=["swinir", "convert model", "export", "safetensors", "half precision"],
+            is_output_node=True,
+            inputs=[
+                io.UpscaleModel.Input(
+                    "upscale_model",
+                    tooltip=(
+                        "A SwinIR from Load SwinIR Model or from the host's own Load Upscale Model."
+                    ),
+                ),
+                io.String.Input(
+                    "name",
+                    default="my_swinir",
+                    optional=True,
+                    tooltip=(
+                        "Name of the file, which may lie in subfolders such as tests/my_swinir. "
+                        "Where the name is taken, _2, _3 and so on is put behind it: nothing is "
+                        "ever overwritten."
+                    ),
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="float16",
+                    optional=True,
+                    tooltip=(
+                        "How weights are stored. float16 halves the file and costs nothing one "
+                        "can see; choose float32 to keep every bit, or bfloat16 where weights are "
+                        "too large for float16."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="model_name",
+                    tooltip="The name that Load SwinIR Model lists the file by, after a refresh.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, upscale_model: Any, name: str = "my_swinir", precision: str = "float16"
+    ) -> io.NodeOutput:
+        path = free_path(name)
+        write(path, to_checkpoint(upscale_model), precision)
+        model_name = str(path.relative_to(host.save_folder()))
+        shown = Path("models", host.save_folder().name, model_name).as_posix()
+        host.show_text(cls, f"{shown}\n{path.stat().st_size / 1e6:.1f} MB in {precision}")
+        return io.NodeOutput(model_name)
+
+
+def free_path(name: str) -> Path:
+    """Where ``name`` can be saved with nothing overwritten, and nothing in other folders of models
+    found in its place. Raises ``ValueError`` for what is not a name."""
+    wanted, number = check_name(name), 1
+    while True:
+        numbered = wanted.name if number == 1 else f"{wanted.name}_{number}"
+        inside = Path(wanted.parent, numbered + SUFFIX)
+        path = host.save_folder() / inside
+        if not path.exists() and not host.is_model_file(str(inside)):
+            return path
+        number += 1
+
+
+def to_checkpoint(upscale_model: Any) -> Checkpoint:
+    """The weights of a SwinIR, wherever they are. Raises ``ValueError`` for any other model."""
+    network = getattr(upscale_model, "model", None)
+    if not isinstance(network, (SwinIR, SpandrelSwinIR)):
+        kind = type(network or upscale_model).__name__
+        raise ValueError(f"SwinIR Save Model saves only SwinIR models; this one is of type {kind}.")
+    run = runnable(upscale_model)
+    assert isinstance(run.model, SwinIR)
+    host.load(run.patcher)
+    run.take_weights()
+    provenance = getattr(upscale_model, "metadata", {})  # Of our own loader's models only.
+    return Checkpoint(run.model.config, dict(run.model.state_dict()), provenance)
+
+
+def write(path: Path, checkpoint: Checkpoint, precision: str) -> None:
+    """Write the file, and the folders it lies in. Raises ``CheckpointError``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(path, checkpoint, PRECISIONS[precision])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error} Choose bfloat16 or float32, unless the model is damaged already."
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,73 @@
+"""The bundled pictures, clean or made worse by a chosen amount.
+
+Where they come from is told in ``samples/README.md``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from .color import rgb_to_gray
+from .degradation import add_gaussian_noise, bicubic_resize, jpeg_compress
+
+_FOLDER = Path(__file__).parent / "samples"
+_FILES = {
+    "cat": "chelsea.png",
+    "coffee": "coffee.png",
+    "rocket": "rocket.png",
+    "astronaut": "astronaut.png",
+}
+
+SAMPLES = tuple(_FILES)
+"""Names of the pictures."""
+
+
+def read_sample(name: str) -> np.ndarray:
+    """A bundled picture, float32 (H, W, 3) in 0..1. Raises ``ValueError`` for another name."""
+    if name not in _FILES:
+        raise ValueError(f"There is no sample picture {name!r}; choose {', '.join(SAMPLES)}.")
+    with PIL.Image.open(_FOLDER / _FILES[name]) as picture:
+        return np.asarray(picture, np.float32) / 255
+
+
+def degraded(
+    image: np.ndarray,
+    shrink: int = 1,
+    noise: float = 0,
+    jpeg_quality: int | None = None,
+    gray: bool = False,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture made worse, and what a perfect restoration of it would be.
+
+    image: (H, W, 3), float32 in 0..1.
+    shrink: divides both sides, by MATLAB's bicubic.
+    noise: standard deviation of Gaussian noise, in levels of 255; the same for the same ``seed``.
+    jpeg_quality: libjpeg's, 1 to 100; ``None`` compresses nothing.
+    gray: first reduces the picture to its luma, BT.601.
+    Returns float32 (h, w, 3) and (shrink * h, shrink * w, 3), both in 0..1 and after ``gray``, of
+    three equal channels then. Noise and JPEG come after shrinking, in this order. The second is
+    the picture itself, less what does not divide by ``shrink`` at its right and lower edge.
+    Raises ``ValueError`` where fewer than one pixel would be left, and for what the functions of
+    ``degradation`` refuse.
+    """
+    height, width, channels = image.shape
+    if not 1 <= shrink <= min(height, width):
+        raise ValueError(
+            f"shrink must be 1 to {min(height, width)} for this picture, got {shrink}."
+        )
+    original = image[: height // shrink * shrink, : width // shrink * shrink]
+    if gray:
+        original = rgb_to_gray(original)[..., None]
+    result = original if shrink == 1 else bicubic_resize(original, 1 / shrink)
+    if noise:
+        result = add_gaussian_noise(result, noise, np.random.default_rng(seed))
+    result = result.clip(0, 1)
+    if jpeg_quality is not None:
+        levels = (result * 255).round().astype(np.uint8)
+        result = jpeg_compress(levels, jpeg_quality).astype(np.float32) / 255
+    copies = channels if gray else 1
+    return result.repeat(copies, axis=2), original.repeat(copies, axis=2)
