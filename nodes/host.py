@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 from PIL import Image
-from server import PromptServer
 from torch import Tensor, nn
 
 import nodes as host_nodes  # The host's nodes.py: an absolute import never reaches this package.
@@ -179,7 +179,9 @@ class Progress:
 
 def show_text(node: type[io.ComfyNode], text: str) -> None:
     """Write ``text`` on the node that runs, if it does so on a server."""
-    server = getattr(PromptServer, "instance", None)
+    # Looked up, not imported: whoever runs nodes without a server has not loaded it.
+    module = sys.modules.get("server")
+    server = getattr(module.PromptServer, "instance", None) if module else None
     if server is not None and node.hidden is not None:
         server.send_progress_text(text, node.hidden.unique_id)
 
