@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,5 @@ def test_only_listed_models_are_accepted(
 def test_help_page(host: ComfyHost, name: str) -> None:
     page = host.get(f"/extensions/{PACK}/docs/{name}.md").decode()
     assert page == (REPOSITORY / "nodes" / "web" / "docs" / f"{name}.md").read_text("utf-8")
+    (picture,) = re.findall(r"!\[.+\]\((.+)\)", page)
+    assert host.get(f"/extensions/{PACK}/docs/{picture}").startswith(b"\x89PNG")
