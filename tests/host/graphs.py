@@ -41,24 +41,3 @@ def theirs(model_name: str) -> Node:
 def tiled(side: int, overlap: int) -> Node:
     sides = {"tile_width": side, "tile_height": side}
     return node("SwinIRTileSettings", mode="tiled", overlap=overlap, **sides)
-
-
-def from_saved(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Node]:
-    """What the browser makes of a saved workflow when Run is pressed."""
-    sources = {number: [str(source), slot] for number, source, slot, *_ in workflow["links"]}
-    graph = {}
-    for saved in workflow["nodes"]:
-        if saved["type"] not in object_info:  # A note
-            continue
-        info = object_info[saved["type"]]["input"]
-        known = {**info["required"], **info.get("optional", {})}
-        values = iter(saved.get("widgets_values", []))
-        inputs = {}
-        for entry in saved["inputs"]:
-            value = next(values) if "widget" in entry else None
-            if entry["link"] is not None:
-                inputs[entry["name"]] = sources[entry["link"]]
-            elif "widget" in entry and entry["name"] in known:
-                inputs[entry["name"]] = value
-        graph[str(saved["id"])] = node(saved["type"], **inputs)
-    return graph

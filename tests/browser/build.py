@@ -1,0 +1,126 @@
+"""Draw, save and run the example workflows; write example_workflows/ and docs/screenshots/.
+
+python -m tests.browser.build [NAME ...]
+
+Needs playwright, Chromium and a ComfyUI (COMFYUI_PATH, else ~/ComfyUI). Examples whose models the
+host does not list are drawn and saved, but not run; so are those that need a real checkpoint, for
+the random one that is brought makes no picture. Their thumbnails show the graph.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.browser.frontend import Frontend, find_chromium, open_frontend, view_of
+from tests.browser.pictures import SIDE, before_and_after, save_jpeg, save_screenshot
+from tests.browser.supplies import (
+    bring_checkpoint,
+    bring_upscale_model,
+    bring_video,
+    make_checkpoint,
+)
+from tests.browser.workflows import WORKFLOWS, Workflow
+from tests.host.comfy_host import ComfyHost
+from tests.host.conftest import REPOSITORY, find_home, find_python
+
+EXAMPLES = REPOSITORY / "example_workflows"
+SCREENSHOTS = REPOSITORY / "docs" / "screenshots"
+MOST_SCREENSHOT_BYTES = 250_000
+SCREENSHOT_WIDTH = 1600
+USUAL_VIEWPORT = (1600, 900)
+
+
+def main(names: list[str]) -> None:
+    known = [workflow.name for workflow in WORKFLOWS]
+    if unknown := set(names) - set(known):
+        sys.exit(f"There is no workflow {', '.join(unknown)}; there are {', '.join(known)}.")
+    chromium = find_chromium()
+    if chromium is None:
+        sys.exit("Chromium was not found; set CHROMIUM_PATH to its program.")
+    EXAMPLES.mkdir(exist_ok=True)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    home = find_home()
+    python = find_python(home)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "tiny.safetensors"
+        host = ComfyHost(home, python, REPOSITORY, Path(folder) / "base")
+        try:
+            host.wait_until_ready()
+            make_checkpoint(home, python, checkpoint)
+            bring_checkpoint(host, checkpoint)
+            bring_upscale_model(host)
+            bring_video(host)
+            with open_frontend(host, chromium) as frontend:
+                for workflow in WORKFLOWS:
+                    if not names or workflow.name in names:
+                        frontend.reload()
+                        done = build(workflow, frontend)
+                        sys.stdout.write(f"{workflow.name}: {done}\n")
+                        sys.stdout.flush()
+        finally:
+            host.stop()
+
+
+def build(workflow: Workflow, frontend: Frontend) -> str:
+    """Save the workflow and its pictures; what was done, in words."""
+    graph = frontend.draw(workflow)
+    if overlaps := frontend.overlaps():
+        raise RuntimeError(f"{workflow.name}: these nodes overlap: {overlaps}")
+    write(workflow.name, graph, frontend)
+    frontend.show_all()
+
+    missing = ", ".join(value for _, _, value in frontend.missing_choices())
+    if missing or workflow.wants == "checkpoint":
+        save_jpeg(close_up(frontend, workflow.number("restore")), EXAMPLES / f"{workflow.name}.jpg")
+        why = f"the host has no {missing}" if missing else "a random checkpoint shows nothing"
+        done = f"saved, NOT RUN: {why}"
+    else:
+        result = frontend.run()
+        if not result.succeeded:
+            raise RuntimeError(f"{workflow.name}: {result.error}")
+        before, after = (
+            result.images(str(workflow.number(key)))[-1] for key in ("before", "after")
+        )
+        thumbnail = before_and_after(before, after, workflow.focus)
+        save_jpeg(thumbnail, EXAMPLES / f"{workflow.name}.jpg")
+        frontend.wait_for_quiet()
+        if overlaps := frontend.overlaps():
+            raise RuntimeError(f"{workflow.name}: these nodes overlap after a run: {overlaps}")
+        done = "saved and run"
+    screenshot = frontend.screenshot()
+    screenshot.thumbnail((SCREENSHOT_WIDTH, SCREENSHOT_WIDTH), Image.Resampling.LANCZOS)
+    save_screenshot(screenshot, SCREENSHOTS / workflow.name, MOST_SCREENSHOT_BYTES)
+    return done
+
+
+def write(name: str, graph: dict[str, Any], frontend: Frontend) -> None:
+    """Save what the frontend serialised; all that differs from time to time is made the same."""
+    graph["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"swinir-restore/{name}"))
+    graph["extra"] = {"ds": view_of(frontend.bounds(), USUAL_VIEWPORT)}
+    for node in graph["nodes"]:
+        node["pos"] = [round(value) for value in node["pos"]]
+        node["size"] = [round(value) for value in node["size"]]
+    text = json.dumps(graph, indent=2, ensure_ascii=False)
+    (EXAMPLES / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def close_up(frontend: Frontend, node: int) -> Image.Image:
+    """A square of the canvas around a node, for workflows that cannot run here."""
+    region = 640  # Canvas pixels.
+    x, y, width, _ = frontend.page.evaluate(
+        "(id) => { const n = app.graph.getNodeById(id); return [...n.pos, ...n.size]; }", node
+    )
+    picture = frontend.square(x + width / 2 - region / 2, max(y - 400, -40), region)
+    frontend.show_all()
+    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,219 @@
+"""The real frontend of a real host, in a Chromium without a window."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.workflows import Workflow
+from tests.host.comfy_host import PACK, ComfyHost, Result
+
+VIEWPORT = (2200, 1240)
+MARGINS = (90, 125, 40, 60)
+"""Left, top, right and bottom: screen pixels that the frontend's own bars cover."""
+LEAST_SCALE = 0.6
+"""Below it the frontend draws no text."""
+
+MILLISECONDS = 180_000  # A busy machine is slow.
+CARD = "template-workflow-"
+DRAWING = Path(__file__).with_name("drawing.js").read_text()
+
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,  # Otherwise the first visit opens the Templates dialog.
+    "Comfy.Workflow.Persist": False,  # Start empty.
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+}
+
+OVERLAPS = """() => {
+  const nodes = app.graph._nodes, found = [];
+  const box = (n) => [n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]];
+  nodes.forEach((a, i) => nodes.slice(i + 1).forEach((b) => {
+    const [p, q] = [box(a), box(b)];
+    if (p[0] < q[2] && q[0] < p[2] && p[1] < q[3] && q[1] < p[3]) found.push([a.title, b.title]);
+  }));
+  return found;
+}"""
+
+MISSING_NODES = """() => app.graph._nodes
+  .filter((n) => !LiteGraph.registered_node_types[n.type]).map((n) => n.type)"""
+
+MISSING_CHOICES = """() => app.graph._nodes.flatMap((n) => (n.widgets ?? [])
+  .filter((w) => w.type === "combo" && Array.isArray(w.options?.values)
+    && !w.options.values.includes(w.value))
+  .map((w) => [n.type, w.name, w.value]))"""
+
+BOUNDS = """() => {
+  const nodes = app.graph._nodes;
+  const least = (f) => Math.min(...nodes.map(f)), most = (f) => Math.max(...nodes.map(f));
+  return [least((n) => n.pos[0]), least((n) => n.pos[1] - 30),
+          most((n) => n.pos[0] + n.size[0]), most((n) => n.pos[1] + n.size[1])];
+}"""
+
+
+def find_chromium() -> str | None:
+    """Where Chromium is: ``CHROMIUM_PATH``, or a usual name on the path."""
+    names = (os.environ.get("CHROMIUM_PATH"), "chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@contextmanager
+def open_frontend(host: ComfyHost, chromium: str) -> Iterator[Frontend]:
+    """The frontend with an empty canvas."""
+    for name, value in SETTINGS.items():
+        host.post(f"/api/settings/{name}", value)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        width, height = VIEWPORT
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(MILLISECONDS)
+        try:
+            yield Frontend(page, host)
+        finally:
+            browser.close()
+
+
+class Frontend:
+    """What a user does in the page, and what they see there."""
+
+    def __init__(self, page: Page, host: ComfyHost) -> None:
+        self.page = page
+        self._host = host
+        self.reload()
+
+    def reload(self) -> None:
+        """Open the page afresh; no workflow and no dialog stays open."""
+        self.page.goto(self._host.url, wait_until="domcontentloaded")
+        self.page.wait_for_function(
+            "!!window.app?.graph && !!window.LiteGraph?.registered_node_types.SwinIRRestore",
+        )
+        self.page.get_by_role("button", name="Run").first.wait_for()
+        self.page.wait_for_timeout(1500)
+
+    def draw(self, workflow: Workflow) -> dict[str, Any]:
+        """Build and arrange a workflow; what the frontend saves of it."""
+        return json.loads(self.page.evaluate(DRAWING, workflow.plan()))
+
+    def template_thumbnails(self) -> dict[str, int]:
+        """Name and thumbnail width, 0 where it does not load, of all templates of this pack."""
+        self._open_templates()
+        cards = self.page.locator(f"[data-testid^={CARD}]")
+        widths = {}
+        for card in cards.all():
+            card.scroll_into_view_if_needed()
+            self.page.wait_for_timeout(500)
+            name = (card.get_attribute("data-testid") or "").removeprefix(CARD)
+            widths[name] = card.locator("img").first.evaluate("(image) => image.naturalWidth")
+        return widths
+
+    def open_template(self, name: str) -> None:
+        """Choose a template of this pack in the Templates dialog."""
+        self._open_templates()
+        card = self.page.get_by_test_id(CARD + name)
+        card.scroll_into_view_if_needed()
+        card.locator("img").first.click()
+        card.wait_for(state="hidden")
+        self.page.wait_for_timeout(2500)
+
+    def _open_templates(self) -> None:
+        self.page.get_by_role("button", name=re.compile("Tem.?plates")).first.click()
+        self.page.get_by_text(PACK, exact=True).last.click()
+        self.page.locator(f"[data-testid^={CARD}]").last.wait_for()
+        self.page.wait_for_timeout(1500)
+
+    def values(self, number: int) -> dict[str, Any]:
+        """Widget values of a node by name."""
+        return self.page.evaluate(
+            "(id) => Object.fromEntries((app.graph.getNodeById(id).widgets ?? [])"
+            ".map((widget) => [widget.name, widget.value]))",
+            number,
+        )
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the graph, in canvas pixels."""
+        left, top, right, bottom = self.page.evaluate(BOUNDS)
+        return left, top, right, bottom
+
+    def overlaps(self) -> list[list[str]]:
+        """Titles of each two nodes that overlap."""
+        return self.page.evaluate(OVERLAPS)
+
+    def missing_nodes(self) -> list[str]:
+        return self.page.evaluate(MISSING_NODES)
+
+    def missing_choices(self) -> list[list[Any]]:
+        """Node type, widget and value of each choice the host does not offer."""
+        return self.page.evaluate(MISSING_CHOICES)
+
+    def wait_for_quiet(self) -> None:
+        """Until the notice of a finished job has gone and its pictures are drawn."""
+        self.page.get_by_text("Job completed").first.wait_for(state="hidden")
+        self.page.wait_for_timeout(1500)
+
+    def show_all(self) -> None:
+        """Zoom so that the whole graph is seen beside the frontend's own bars."""
+        self.look(view_of(self.bounds()))
+
+    def square(self, left: float, top: float, side: float) -> Image.Image:
+        """What the canvas shows there, in the order of a thousand pixels wide and high."""
+        room = VIEWPORT[1] - MARGINS[1] - MARGINS[3]
+        scale = room / side
+        self.look({"scale": scale, "offset": [500 / scale - left, MARGINS[1] / scale - top]})
+        picture = Image.open(io.BytesIO(self.page.screenshot()))
+        return picture.crop((500, MARGINS[1], 500 + room, MARGINS[1] + room))
+
+    def look(self, view: dict[str, Any]) -> None:
+        self.page.evaluate(
+            "(view) => { Object.assign(app.canvas.ds, view);"
+            " app.graph.setDirtyCanvas(true, true); }",
+            view,
+        )
+        self.page.wait_for_timeout(800)
+
+    def screenshot(self) -> Image.Image:
+        """The canvas where the graph is, without the frontend's bars."""
+        view = self.page.evaluate("({scale: app.canvas.ds.scale, offset: app.canvas.ds.offset})")
+        x, y = view["offset"]
+        edges = [
+            (edge + shift) * view["scale"]
+            for edge, shift in zip(self.bounds(), (x, y, x, y), strict=True)
+        ]
+        left, top, right, bottom = (round(edge) for edge in edges)
+        picture = Image.open(io.BytesIO(self.page.screenshot()))
+        return picture.crop((left - 24, top - 28, right + 24, bottom + 24))
+
+    def run(self) -> Result:
+        """Press Run and wait. Raises ``AssertionError`` when the host refuses the workflow."""
+        with self.page.expect_response(
+            lambda reply: reply.url.endswith("/prompt") and reply.request.method == "POST"
+        ) as sent:
+            self.page.get_by_role("button", name="Run").first.click()
+        reply = sent.value.json()
+        assert sent.value.status == 200, reply
+        assert not reply["node_errors"], reply
+        return Result(self._host, self._host.wait(reply["prompt_id"]))
+
+
+def view_of(
+    bounds: tuple[float, float, float, float], viewport: tuple[int, int] = VIEWPORT
+) -> dict[str, Any]:
+    """Scale and offset at which a graph fills the canvas between the frontend's bars."""
+    left, top, right, bottom = bounds
+    width = viewport[0] - MARGINS[0] - MARGINS[2]
+    height = viewport[1] - MARGINS[1] - MARGINS[3]
+    scale = round(max(LEAST_SCALE, min(1.0, width / (right - left), height / (bottom - top))), 3)
+    offset = [round(MARGINS[0] / scale - left), round(MARGINS[1] / scale - top)]
+    return {"scale": scale, "offset": offset}

@@ -1,0 +1,81 @@
+"""Every example opened from the Templates dialog of the real frontend, and run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.browser.workflows import WORKFLOWS, Workflow
+from tests.browser.workflows.graph import BRINGS
+from tests.host.comfy_host import ComfyHost
+from tests.host.conftest import REPOSITORY, find_home, find_python
+
+pytest.importorskip(
+    "playwright.sync_api",
+    reason="NO PLAYWRIGHT, so nothing was tested in a browser: pip install playwright.",
+)
+from tests.browser.frontend import Frontend, find_chromium, open_frontend
+
+pytestmark = [pytest.mark.host, pytest.mark.browser]
+
+THUMBNAIL_SIDE = 448
+
+each_workflow = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda w: w.name)
+
+
+@pytest.fixture(scope="module")
+def frontend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frontend]:
+    """The frontend of a host right after installation: no model, no file but the pack's own."""
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip(
+            "NO CHROMIUM, so nothing was tested in a browser: install it, or set CHROMIUM_PATH."
+        )
+    home = find_home()
+    base = tmp_path_factory.mktemp("browser") / "b"
+    host = ComfyHost(home, find_python(home), REPOSITORY, base)
+    try:
+        host.wait_until_ready()
+        with open_frontend(host, chromium) as frontend:
+            yield frontend
+    finally:
+        host.stop()
+
+
+@pytest.fixture
+def opened(frontend: Frontend, workflow: Workflow) -> Frontend:
+    """The frontend with the workflow opened as a user opens it."""
+    frontend.reload()
+    frontend.open_template(workflow.name)
+    return frontend
+
+
+def test_every_template_is_offered_with_a_thumbnail(frontend: Frontend) -> None:
+    frontend.reload()
+    widths = frontend.template_thumbnails()
+    assert widths == {workflow.name: THUMBNAIL_SIDE for workflow in WORKFLOWS}
+
+
+@each_workflow
+def test_a_template_opens_complete(opened: Frontend, workflow: Workflow) -> None:
+    assert opened.missing_nodes() == []
+    assert opened.overlaps() == []
+    brought = [node.type for node in workflow.nodes if node.type in BRINGS]
+    assert [node_type for node_type, *_ in opened.missing_choices()] == brought
+    for node in workflow.nodes:
+        assert opened.values(workflow.number(node.key)).items() >= node.values.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "workflow", [w for w in WORKFLOWS if not w.wants], ids=lambda workflow: workflow.name
+)
+def test_a_template_runs_at_the_first_click(opened: Frontend, workflow: Workflow) -> None:
+    result = opened.run()
+    assert result.succeeded
+    before, after = (result.images(str(workflow.number(key))) for key in ("before", "after"))
+    assert after.std() > 5
+    assert (before.shape != after.shape) or (before != after).any()
+    opened.wait_for_quiet()
+    assert opened.overlaps() == []

@@ -1,0 +1,37 @@
+"""Every example workflow, described once: ``build.py`` draws and saves them in a real frontend."""
+
+from .diffusion import AFTER_DIFFUSION, SECOND_PASS
+from .graph import Node, Workflow
+from .pipelines import (
+    BATCH,
+    HOST_MODEL_IN_OUR_NODE,
+    LARGE_IMAGE_TILES,
+    OUR_MODEL_IN_HOST_NODE,
+    VIDEO_FRAMES,
+)
+from .tasks import (
+    COMPARE_QUALITY,
+    DENOISE_PHOTO,
+    GRAY_IMAGE,
+    REAL_WORLD,
+    REMOVE_JPEG,
+    UPSCALE_PHOTO,
+)
+
+WORKFLOWS: tuple[Workflow, ...] = (
+    UPSCALE_PHOTO,
+    DENOISE_PHOTO,
+    REMOVE_JPEG,
+    REAL_WORLD,
+    GRAY_IMAGE,
+    AFTER_DIFFUSION,
+    SECOND_PASS,
+    LARGE_IMAGE_TILES,
+    BATCH,
+    VIDEO_FRAMES,
+    OUR_MODEL_IN_HOST_NODE,
+    HOST_MODEL_IN_OUR_NODE,
+    COMPARE_QUALITY,
+)
+
+__all__ = ["WORKFLOWS", "Node", "Workflow"]

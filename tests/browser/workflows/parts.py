@@ -1,0 +1,78 @@
+"""Nodes and sentences that several examples share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .graph import LARGE_PICTURE, PICTURE, Node, Workflow
+
+OWN_PICTURE = (
+    "Then delete **SwinIR Sample Image** and connect **Load Image** in its place to restore your "
+    "own picture."
+)
+MORE_MODELS = (
+    "The bundled models are small and quick. For the best quality put one of the published SwinIR "
+    "files into `models/swinir`, press **R**, and choose it in **Load SwinIR Model**."
+)
+
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+ESRGAN = "RealESRGAN_x4plus.safetensors"
+VIDEO = "video.mp4"
+HUGGING_FACE = "https://huggingface.co/Comfy-Org"
+CHECKPOINT_PAGE = f"{HUGGING_FACE}/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"
+ESRGAN_PAGE = f"{HUGGING_FACE}/Real-ESRGAN_repackaged/resolve/main/{ESRGAN}"
+
+X2 = "bundled/upscale x2 (light)"
+X4 = "bundled/upscale x4 (light)"
+REAL = "bundled/real x4 (light)"
+DENOISE = "bundled/denoise color (light)"
+DENOISE_GRAY = "bundled/denoise gray (light)"
+JPEG = "bundled/jpeg color (light)"
+
+
+def sample(picture: str, key: str = "sample", title: str = "", **degraded: Any) -> Node:
+    """A bundled picture, clean unless ``degraded`` says otherwise."""
+    return Node(key, "SwinIRSampleImage", title, {"picture": picture, **degraded})
+
+
+def model(name: str) -> Node:
+    return Node("model", "SwinIRModelLoader", values={"model_name": name})
+
+
+def restore(image: str = "sample.image", **links: str) -> Node:
+    links = {"upscale_model": "model.UPSCALE_MODEL", "image": image, **links}
+    return Node("restore", "SwinIRRestore", links=links)
+
+
+def preview(key: str, source: str, title: str) -> Node:
+    return Node(key, "PreviewImage", title, links={"images": source})
+
+
+def before(source: str = "sample.image", title: str = "Before") -> Node:
+    return preview("before", source, title)
+
+
+def after(source: str = "restore.IMAGE", title: str = "After", large: bool = True) -> Node:
+    """Saves the result. The host never shows a picture larger than it is, so room is not wasted on
+    one that keeps the size of a sample."""
+    room = LARGE_PICTURE if large else PICTURE
+    return Node(
+        "after", "SaveImage", title, {"filename_prefix": "SwinIR"}, {"images": source}, room=room
+    )
+
+
+def simple(
+    name: str,
+    note: str,
+    model_name: str,
+    picture: str,
+    focus: tuple[float, float],
+    **degraded: Any,
+) -> Workflow:
+    """A sample picture, a model, and the pictures before and after."""
+    columns = (
+        (sample(picture, **degraded), model(model_name)),
+        (restore(), before()),
+        (after(large=model_name in (X2, X4, REAL)),),
+    )
+    return Workflow(name, note, columns, focus=focus)

@@ -1,0 +1,163 @@
+"""One example for each task, and one that measures."""
+
+from __future__ import annotations
+
+from .graph import ASTRONAUT, CAT, COFFEE, ROCKET, Node, Workflow
+from .parts import (
+    DENOISE,
+    DENOISE_GRAY,
+    JPEG,
+    MORE_MODELS,
+    OWN_PICTURE,
+    REAL,
+    X2,
+    X4,
+    after,
+    before,
+    model,
+    restore,
+    sample,
+    simple,
+)
+
+UPSCALE_PHOTO = simple(
+    "upscale_photo",
+    f"""
+# Upscale a photograph
+
+Press **Run**. The picture becomes twice as wide and high and is saved in the `output` folder.
+
+{OWN_PICTURE}
+
+**Load SwinIR Model**: choose `{X4}` for four times the size.
+
+{MORE_MODELS}
+
+Large pictures are cut into tiles only when the memory is short. To decide that yourself, see the \
+example *large_image_tiles*.
+""",
+    X2,
+    "cat",
+    CAT,
+)
+
+DENOISE_PHOTO = simple(
+    "denoise",
+    f"""
+# Remove noise
+
+Press **Run**. The sample picture is made noisy, and the model takes the noise away. The size \
+stays as it is.
+
+**SwinIR Sample Image**: change `noise` (a standard deviation on the scale of 0 to 255) to see how \
+far it goes. The bundled model is made for 15 to 50. {OWN_PICTURE}
+
+{MORE_MODELS} The number in the names of the published denoisers is the noise they are made for: \
+choose the one nearest to yours; a higher one makes pictures too smooth.
+""",
+    DENOISE,
+    "coffee",
+    COFFEE,
+    noise=25,
+)
+
+REMOVE_JPEG = simple(
+    "remove_jpeg",
+    f"""
+# Remove JPEG artefacts
+
+Press **Run**. The sample picture is saved as a poor JPEG, and the model removes the blocks and \
+the ringing. The size stays as it is.
+
+**SwinIR Sample Image**: change `jpeg_quality`. The bundled model is made for 10 to 40. \
+{OWN_PICTURE}
+
+{MORE_MODELS} The number in the names of the published models is the JPEG quality they are made \
+for.
+""",
+    JPEG,
+    "rocket",
+    ROCKET,
+    jpeg_quality=15,
+)
+
+REAL_WORLD = simple(
+    "real_world",
+    f"""
+# Restore a picture from the web
+
+Press **Run**. The sample picture is made small, noisy and compressed, as pictures are that have \
+been passed on many times. The model cleans it and enlarges it four times.
+
+{OWN_PICTURE}
+
+For a clean photograph the example *upscale_photo* keeps more detail.
+
+{MORE_MODELS} Of the published `003_realSR` files, those with `GAN` in the name invent more \
+detail, and those with `PSNR` stay closer to the picture.
+""",
+    REAL,
+    "astronaut",
+    ASTRONAUT,
+    shrink=2,
+    noise=5,
+    jpeg_quality=60,
+)
+
+GRAY_IMAGE = simple(
+    "gray_image",
+    f"""
+# Remove noise from a gray picture
+
+Press **Run**. The sample picture is made gray and noisy, and a model for gray pictures takes the \
+noise away.
+
+**SwinIR Sample Image**: change `noise` (a standard deviation on the scale of 0 to 255). The \
+bundled model is made for 15 to 50. {OWN_PICTURE} A gray picture needs no conversion.
+
+Given a colour picture, a gray model restores red, green and blue one by one. Models for colour \
+do better there, and they accept gray pictures as well.
+
+{MORE_MODELS}
+""",
+    DENOISE_GRAY,
+    "cat",
+    CAT,
+    noise=25,
+    gray=True,
+)
+
+COMPARE_QUALITY = Workflow(
+    "compare_quality",
+    """
+# Measure how much better it became
+
+Press **Run**. The sample picture is made noisy, then restored. Both are compared with the \
+original: **Quality before** and **Quality after** show the peak signal-to-noise ratio (PSNR, in \
+decibels) and the structural similarity (SSIM, 1 for equal pictures). Higher is better.
+
+**SwinIR Sample Image**: change `noise` and see which numbers follow.
+
+**Quality**: `channel` *Y* measures brightness, as is usual for enlarged pictures and gray ones; \
+*RGB* measures all colours, as is usual for noise. `border` leaves out pixels at the edges; for \
+enlarged pictures it is usually the scale.
+
+To compare models, add a second **Load SwinIR Model** and **SwinIR Restore**.
+""",
+    (
+        (sample("coffee", noise=25), model(DENOISE)),
+        (restore(), before()),
+        tuple(
+            Node(
+                f"quality_{when}",
+                "SwinIRImageQuality",
+                f"Quality {when}",
+                {"channel": "RGB"},
+                {"image": image, "reference": "sample.original"},
+            )
+            for when, image in (("before", "sample.image"), ("after", "restore.IMAGE"))
+        ),
+        (after(large=False),),
+    ),
+    focus=COFFEE,
+)
