@@ -9,7 +9,7 @@ import pytest
 from tests.browser.workflows import WORKFLOWS, Workflow
 from tests.browser.workflows.graph import BRINGS
 from tests.host.comfy_host import ComfyHost
-from tests.host.conftest import REPOSITORY, find_home, find_python
+from tests.host.conftest import PACK_FOLDER, find_home, find_python
 
 pytest.importorskip(
     "playwright.sync_api",
@@ -34,7 +34,7 @@ def frontend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frontend]:
         )
     home = find_home()
     base = tmp_path_factory.mktemp("browser") / "b"
-    host = ComfyHost(home, find_python(home), REPOSITORY, base)
+    host = ComfyHost(home, find_python(home), PACK_FOLDER, base)
     try:
         host.wait_until_ready()
         with open_frontend(host, chromium) as frontend:
@@ -77,5 +77,4 @@ def test_a_template_runs_at_the_first_click(opened: Frontend, workflow: Workflow
     before, after = (result.images(str(workflow.number(key))) for key in ("before", "after"))
     assert after.std() > 5
     assert (before.shape != after.shape) or (before != after).any()
-    opened.wait_for_quiet()
     assert opened.overlaps() == []

@@ -20,6 +20,8 @@ from tests.host.comfy_host import PACK, ComfyHost
 from tests.reference import fresh_reference
 
 REPOSITORY = Path(__file__).parents[2]
+PACK_FOLDER = Path(os.environ.get("SWINIR_PACK", REPOSITORY))
+"""What the host loads: this checkout, or an unpacked archive of the registry."""
 TRACEBACK = re.compile(r"Traceback.*\n(?:[ \t].*\n)*")
 COMPLAINT = re.compile(rf"^.*(?:ERROR|WARNING|FAILED|Cannot import).*{PACK}.*$", re.MULTILINE)
 
@@ -57,7 +59,7 @@ def find_python(home: Path) -> Path:
 @pytest.fixture(scope="session")
 def session_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyHost]:
     home = find_home()
-    host = ComfyHost(home, find_python(home), REPOSITORY, tmp_path_factory.mktemp("comfy") / "b")
+    host = ComfyHost(home, find_python(home), PACK_FOLDER, tmp_path_factory.mktemp("comfy") / "b")
     try:
         host.wait_until_ready()
         yield host

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import REPOSITORY, find_home, find_python, save, save_official, tiny_model
+from tests.host.conftest import PACK_FOLDER, find_home, find_python, save, save_official, tiny_model
 
 pytestmark = [pytest.mark.host, pytest.mark.filterwarnings("ignore:torch.meshgrid")]
 
@@ -28,7 +28,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     save(gray, base / "models" / "swinir" / "gray.safetensors")
     save_official(tiny_model(), base / "models" / "upscale_models" / "x2.pth")
     done = subprocess.run(
-        [find_python(home), SCRIPT, home, REPOSITORY, base],
+        [find_python(home), SCRIPT, home, PACK_FOLDER, base],
         cwd=home,
         capture_output=True,
         text=True,
