@@ -6,7 +6,6 @@ term is given where it differs (arXiv 2108.10257, section 4.1).
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -22,6 +21,12 @@ TASKS = (
 UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect", "nearest+conv", "none")
 RESI_CONNECTIONS = ("1conv", "3conv")
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+
+MOST_LAYERS = 1024
+"""Swin layers of a network in all; the largest published one has 54."""
+
+_MOST = {"scale": 64, "start_unshuffle": 64, "window_size": 64}
+_MOST_OTHERWISE = 65536
 
 _TASKS_OF_UPSAMPLER = {
     "pixelshuffle": ("classical_sr",),
@@ -139,6 +144,9 @@ class SwinIRConfig:
 
 
 def _check_types(config: SwinIRConfig) -> None:
+    longest = max(len(config.depths), len(config.num_heads))
+    if longest > MOST_LAYERS:
+        raise ValueError(f"{longest} RSTBs are too many; at most {MOST_LAYERS} are possible")
     whole_numbers = {
         name: getattr(config, name)
         for name in (
@@ -149,8 +157,9 @@ def _check_types(config: SwinIRConfig) -> None:
     whole_numbers |= {f"depths[{i}]": depth for i, depth in enumerate(config.depths)}
     whole_numbers |= {f"num_heads[{i}]": heads for i, heads in enumerate(config.num_heads)}
     for name, value in whole_numbers.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        most = _MOST.get(name, _MOST_OTHERWISE)
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
     for name in ("mlp_ratio", "img_range"):
         value = getattr(config, name)
         if type(value) not in (int, float) or not 0 < value < 1e6:
@@ -167,17 +176,23 @@ def _check_values(config: SwinIRConfig) -> None:
         raise ValueError(f"in_channels must be 1 or 3, got {c.in_channels}")
     if len(c.mean) != c.in_channels:
         raise ValueError(f"mean has {len(c.mean)} values for {c.in_channels} channels")
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in c.mean):
+    if not all(type(value) in (int, float) and abs(value) < 1e6 for value in c.mean):
         raise ValueError(f"mean must be numbers, got {c.mean}")
     if not c.depths or len(c.depths) != len(c.num_heads):
         raise ValueError(
             f"depths {c.depths} and num_heads {c.num_heads} must be equally long, one value an RSTB"
         )
+    if sum(c.depths) > MOST_LAYERS:
+        raise ValueError(f"{sum(c.depths)} Swin layers are too many; at most {MOST_LAYERS} are "
+                         f"possible")  # fmt: skip
     for heads in c.num_heads:
         if c.embed_dim % heads:
             raise ValueError(f"embed_dim {c.embed_dim} is not divisible by num_heads {heads}")
     if c.hidden_dim < 1:
         raise ValueError(f"mlp_ratio {c.mlp_ratio} leaves no hidden channel of {c.embed_dim}")
+    if c.hidden_dim > _MOST_OTHERWISE:
+        raise ValueError(f"mlp_ratio {c.mlp_ratio} makes {c.hidden_dim} hidden channels of "
+                         f"{c.embed_dim}; at most {_MOST_OTHERWISE} are possible")  # fmt: skip
     if c.img_size < c.window_size:
         raise ValueError(f"img_size {c.img_size} is smaller than window_size {c.window_size}")
     if c.resi_connection not in RESI_CONNECTIONS:

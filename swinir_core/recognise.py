@@ -8,15 +8,22 @@ missed nowhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
+from itertools import count
 
 from torch import Tensor
 
-from .config import SwinIRConfig
+from .config import MOST_LAYERS, SwinIRConfig
 
 BUFFER_SUFFIXES = (".attn_mask", ".relative_position_index")
 
+MOST_TENSORS = 64 + 21 * MOST_LAYERS
+"""No SwinIR has more: a layer has 13 weights and 2 buffers, an RSTB of one layer 6 more."""
+
 _FIRST_LAYER = "layers.0.residual_group.blocks.0."
+_INDEX = r"(0|[1-9][0-9]{0,3})"
+_RSTB = re.compile(rf"layers\.{_INDEX}\.(?:residual_group\.blocks\.{_INDEX}\.)?")
 
 _OTHER_NETWORKS = (
     ("attn.logit_scale", "a Swin2SR"),
@@ -47,10 +54,8 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
     bias_rows, _ = _shape(state_dict, f"{_FIRST_LAYER}attn.relative_position_bias_table", 2)
     window_size = (math.isqrt(bias_rows) + 1) // 2
 
-    depths = [
-        _count(state_dict, f"layers.{i}.residual_group.blocks.")
-        for i in range(_count(state_dict, "layers."))
-    ]
+    blocks = _blocks(state_dict)
+    depths = [_consecutive(blocks[i]) for i in range(_consecutive(blocks))]
     bias_table = "layers.{}.residual_group.blocks.0.attn.relative_position_bias_table"
     num_heads = [_shape(state_dict, bias_table.format(i), 2)[1] for i in range(len(depths))]
 
@@ -113,15 +118,18 @@ def _channels(first_channels: int, unshuffled: bool) -> tuple[int, int]:
     raise ValueError(f"'conv_first.1.weight' takes {first_channels} channels, no unshuffled image")
 
 
-def _count(state_dict: Mapping[str, Tensor], prefix: str) -> int:
-    """How many consecutive indices, from 0, follow ``prefix``."""
-    indices = {key[len(prefix) :].split(".")[0] for key in state_dict if key.startswith(prefix)}
-    count = 0
-    while str(count) in indices:
-        count += 1
-    if count == 0:
-        raise ValueError(f"{prefix + '0'!r} is missing")
-    return count
+def _blocks(state_dict: Mapping[str, Tensor]) -> dict[int, set[int]]:
+    """The indices of the RSTBs, and of the layers in each."""
+    blocks: dict[int, set[int]] = {}
+    for match in filter(None, map(_RSTB.match, state_dict)):
+        rstb, layer = match.groups()
+        blocks.setdefault(int(rstb), set()).update([] if layer is None else [int(layer)])
+    return blocks
+
+
+def _consecutive(indices: Container[int]) -> int:
+    """How many of them follow one another from 0 on."""
+    return next(i for i in count() if i not in indices)
 
 
 def _upsampler(state_dict: Mapping[str, Tensor]) -> str:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.host
 
 def restoring(loader: Node, image: str, options: dict[str, Any], **more: Node) -> dict[str, Node]:
     inputs = {"upscale_model": link("loader"), "image": link("load"), **options}
-    return upscaling(loader, image, upscale=node("SwinIRRestore", **inputs), **more)
+    return {**upscaling(loader, image), "upscale": node("SwinIRRestore", **inputs), **more}
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
