@@ -1,6 +1,6 @@
 """Draws the icon (400x400) and the banner (1344x576) that the registry shows.
 
-    python docs/icon.py
+python docs/icon.py
 """
 
 from __future__ import annotations

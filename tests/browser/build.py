@@ -34,7 +34,7 @@ EXAMPLES = REPOSITORY / "example_workflows"
 SCREENSHOTS = REPOSITORY / "docs" / "screenshots"
 MOST_SCREENSHOT_BYTES = 250_000
 SCREENSHOT_WIDTH = 1600
-USUAL_VIEWPORT = (1600, 900)
+PAGE = (2200, 1240)  # Large enough for the frontend to draw all texts.
 
 
 def main(names: list[str]) -> None:
@@ -57,7 +57,7 @@ def main(names: list[str]) -> None:
             bring_checkpoint(host, checkpoint)
             bring_upscale_model(host)
             bring_video(host)
-            with open_frontend(host, chromium) as frontend:
+            with open_frontend(host, chromium, PAGE) as frontend:
                 for workflow in WORKFLOWS:
                     if not names or workflow.name in names:
                         frontend.reload()
@@ -103,7 +103,7 @@ def build(workflow: Workflow, frontend: Frontend) -> str:
 def write(name: str, graph: dict[str, Any], frontend: Frontend) -> None:
     """Save what the frontend serialised; all that differs from time to time is made the same."""
     graph["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"swinir-restore/{name}"))
-    graph["extra"] = {"ds": view_of(frontend.bounds(), USUAL_VIEWPORT)}
+    graph["extra"] = {"ds": view_of(frontend.bounds())}
     for node in graph["nodes"]:
         node["pos"] = [round(value) for value in node["pos"]]
         node["size"] = [round(value) for value in node["size"]]

@@ -18,7 +18,10 @@ from playwright.sync_api import Page, sync_playwright
 from tests.browser.workflows import Workflow
 from tests.host.comfy_host import PACK, ComfyHost, Result
 
-VIEWPORT = (2200, 1240)
+Size = tuple[int, int]
+
+USUAL_SIZE = (1600, 900)
+"""Width and height of the page in screen pixels."""
 MARGINS = (90, 125, 40, 60)
 """Left, top, right and bottom: screen pixels that the frontend's own bars cover."""
 LEAST_SCALE = 0.6
@@ -34,6 +37,8 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
 }
+
+NO_NOTICES = "[data-testid=queue-notification-banner] { display: none !important; }"
 
 OVERLAPS = """() => {
   const nodes = app.graph._nodes, found = [];
@@ -68,7 +73,7 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def open_frontend(host: ComfyHost, chromium: str) -> Iterator[Frontend]:
+def open_frontend(host: ComfyHost, chromium: str, size: Size = USUAL_SIZE) -> Iterator[Frontend]:
     """The frontend with an empty canvas."""
     for name, value in SETTINGS.items():
         host.post(f"/api/settings/{name}", value)
@@ -77,11 +82,10 @@ def open_frontend(host: ComfyHost, chromium: str) -> Iterator[Frontend]:
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        width, height = VIEWPORT
-        page = browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
         page.set_default_timeout(MILLISECONDS)
         try:
-            yield Frontend(page, host)
+            yield Frontend(page, host, size)
         finally:
             browser.close()
 
@@ -89,8 +93,9 @@ def open_frontend(host: ComfyHost, chromium: str) -> Iterator[Frontend]:
 class Frontend:
     """What a user does in the page, and what they see there."""
 
-    def __init__(self, page: Page, host: ComfyHost) -> None:
+    def __init__(self, page: Page, host: ComfyHost, size: Size) -> None:
         self.page = page
+        self._size = size
         self._host = host
         self.reload()
 
@@ -101,6 +106,7 @@ class Frontend:
             "!!window.app?.graph && !!window.LiteGraph?.registered_node_types.SwinIRRestore",
         )
         self.page.get_by_role("button", name="Run").first.wait_for()
+        self.page.add_style_tag(content=NO_NOTICES)
         self.page.wait_for_timeout(1500)
 
     def draw(self, workflow: Workflow) -> dict[str, Any]:
@@ -159,17 +165,16 @@ class Frontend:
         return self.page.evaluate(MISSING_CHOICES)
 
     def wait_for_quiet(self) -> None:
-        """Until the notice of a finished job has gone and its pictures are drawn."""
-        self.page.get_by_text("Job completed").first.wait_for(state="hidden")
+        """Until the results of a finished job are drawn on the canvas."""
         self.page.wait_for_timeout(1500)
 
     def show_all(self) -> None:
         """Zoom so that the whole graph is seen beside the frontend's own bars."""
-        self.look(view_of(self.bounds()))
+        self.look(view_of(self.bounds(), self._size))
 
     def square(self, left: float, top: float, side: float) -> Image.Image:
         """What the canvas shows there, in the order of a thousand pixels wide and high."""
-        room = VIEWPORT[1] - MARGINS[1] - MARGINS[3]
+        room = self._size[1] - MARGINS[1] - MARGINS[3]
         scale = room / side
         self.look({"scale": scale, "offset": [500 / scale - left, MARGINS[1] / scale - top]})
         picture = Image.open(io.BytesIO(self.page.screenshot()))
@@ -207,13 +212,11 @@ class Frontend:
         return Result(self._host, self._host.wait(reply["prompt_id"]))
 
 
-def view_of(
-    bounds: tuple[float, float, float, float], viewport: tuple[int, int] = VIEWPORT
-) -> dict[str, Any]:
+def view_of(bounds: tuple[float, float, float, float], size: Size = USUAL_SIZE) -> dict[str, Any]:
     """Scale and offset at which a graph fills the canvas between the frontend's bars."""
     left, top, right, bottom = bounds
-    width = viewport[0] - MARGINS[0] - MARGINS[2]
-    height = viewport[1] - MARGINS[1] - MARGINS[3]
+    width = size[0] - MARGINS[0] - MARGINS[2]
+    height = size[1] - MARGINS[1] - MARGINS[3]
     scale = round(max(LEAST_SCALE, min(1.0, width / (right - left), height / (bottom - top))), 3)
     offset = [round(MARGINS[0] / scale - left), round(MARGINS[1] / scale - top)]
     return {"scale": scale, "offset": offset}

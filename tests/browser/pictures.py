@@ -10,7 +10,8 @@ from PIL import Image
 SIDE = 448
 MOST_BYTES = 100_000
 SHOWN = 112
-"""Pixels of the picture before, on each side of the thumbnail."""
+SHOWN_IF_ENLARGED_MUCH = 80
+"""Pixels of the picture before, on each side of the thumbnail; the fewer, the larger they are."""
 
 
 def before_and_after(
@@ -22,9 +23,10 @@ def before_and_after(
     """
     height, width = before.shape[:2]
     scale = after.shape[1] / width
-    left = _clamped(focus[0] * width - SHOWN / 2, width - SHOWN)
-    top = _clamped(focus[1] * height - SHOWN / 2, height - SHOWN)
-    box = (left, top, left + SHOWN, top + SHOWN)
+    shown = SHOWN if scale < 3 else SHOWN_IF_ENLARGED_MUCH
+    left = _clamped(focus[0] * width - shown / 2, width - shown)
+    top = _clamped(focus[1] * height - shown / 2, height - shown)
+    box = (left, top, left + shown, top + shown)
     left_half = Image.fromarray(before).resize((SIDE, SIDE), Image.Resampling.NEAREST, box)
     scaled = tuple(edge * scale for edge in box)
     thumbnail = Image.fromarray(after).resize((SIDE, SIDE), Image.Resampling.BICUBIC, scaled)

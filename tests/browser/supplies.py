@@ -42,7 +42,7 @@ def bring_checkpoint(host: ComfyHost, checkpoint: Path) -> Path:
 def bring_video(host: ComfyHost) -> Path:
     """Four noisy frames."""
     frames = {
-        f"frame{i}": node("SwinIRSampleImage", picture="coffee", noise=25, seed=i) for i in range(4)
+        f"frame{i}": node("SwinIRSampleImage", picture="rocket", noise=25, seed=i) for i in range(4)
     }
     host.run(
         {

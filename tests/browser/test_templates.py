@@ -77,4 +77,5 @@ def test_a_template_runs_at_the_first_click(opened: Frontend, workflow: Workflow
     before, after = (result.images(str(workflow.number(key))) for key in ("before", "after"))
     assert after.std() > 5
     assert (before.shape != after.shape) or (before != after).any()
+    opened.wait_for_quiet()
     assert opened.overlaps() == []

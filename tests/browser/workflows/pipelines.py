@@ -136,6 +136,7 @@ is 45 GB and more. Cut long videos into parts.
             ),
         ),
     ),
+    focus=ROCKET,
 )
 
 OUR_MODEL_IN_HOST_NODE = Workflow(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .graph import ASTRONAUT, CAT, COFFEE, ROCKET, Node, Workflow
+from .graph import ASTRONAUT, CAT, COFFEE, Node, Workflow
 from .parts import (
     DENOISE,
     DENOISE_GRAY,
@@ -76,9 +76,9 @@ the ringing. The size stays as it is.
 for.
 """,
     JPEG,
-    "rocket",
-    ROCKET,
-    jpeg_quality=15,
+    "cat",
+    CAT,
+    jpeg_quality=10,
 )
 
 REAL_WORLD = simple(
@@ -145,7 +145,7 @@ enlarged pictures it is usually the scale.
 To compare models, add a second **Load SwinIR Model** and **SwinIR Restore**.
 """,
     (
-        (sample("coffee", noise=25), model(DENOISE)),
+        (sample("astronaut", noise=25), model(DENOISE)),
         (restore(), before()),
         tuple(
             Node(
@@ -159,5 +159,5 @@ To compare models, add a second **Load SwinIR Model** and **SwinIR Restore**.
         ),
         (after(large=False),),
     ),
-    focus=COFFEE,
+    focus=ASTRONAUT,
 )
