@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from tests.browser.workflows import Workflow
 from tests.host.comfy_host import PACK, ComfyHost, Result
@@ -115,10 +115,8 @@ class Frontend:
 
     def template_thumbnails(self) -> dict[str, int]:
         """Name and thumbnail width, 0 where it does not load, of all templates of this pack."""
-        self._open_templates()
-        cards = self.page.locator(f"[data-testid^={CARD}]")
         widths = {}
-        for card in cards.all():
+        for card in self._open_templates().all():
             card.scroll_into_view_if_needed()
             self.page.wait_for_timeout(500)
             name = (card.get_attribute("data-testid") or "").removeprefix(CARD)
@@ -134,11 +132,19 @@ class Frontend:
         card.wait_for(state="hidden")
         self.page.wait_for_timeout(2500)
 
-    def _open_templates(self) -> None:
+    def _open_templates(self) -> Locator:
+        """The cards of all templates of this pack; some frontends add them while one scrolls."""
         self.page.get_by_role("button", name=re.compile("Tem.?plates")).first.click()
         self.page.get_by_text(PACK, exact=True).last.click()
-        self.page.locator(f"[data-testid^={CARD}]").last.wait_for()
-        self.page.wait_for_timeout(1500)
+        cards = self.page.locator(f"[data-testid^={CARD}]")
+        cards.last.wait_for()
+        seen = 0
+        while seen < cards.count():
+            seen = cards.count()
+            cards.last.hover()
+            self.page.mouse.wheel(0, 10_000)
+            self.page.wait_for_timeout(1500)
+        return cards
 
     def values(self, number: int) -> dict[str, Any]:
         """Widget values of a node by name."""

@@ -76,9 +76,9 @@ the ringing. The size stays as it is.
 for.
 """,
     JPEG,
-    "cat",
-    CAT,
-    jpeg_quality=10,
+    "coffee",
+    COFFEE,
+    jpeg_quality=15,
 )
 
 REAL_WORLD = simple(
