@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read .safetensors, .pth, .pt or .ckpt; pickled files as weights only.
+    """Read .safetensors, .pth, .pt or .ckpt; pickled files as data, running nothing in them.
 
     Wrappers (``params_ema`` before ``params``, ``state_dict``, ...), prefixes (``module.``,
     ``_orig_mod.``, ``netG.``, ...) and saved buffers are taken off. The configuration comes from

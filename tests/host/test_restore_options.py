@@ -11,7 +11,14 @@ import torch
 
 import swinir_core as sc
 from tests.host.comfy_host import ComfyHost
-from tests.host.conftest import assert_same, save, save_official, tiny_model, to_tensor
+from tests.host.conftest import (
+    assert_same,
+    make_picture,
+    save,
+    save_official,
+    tiny_model,
+    to_tensor,
+)
 from tests.host.graphs import Node, link, node, ours, theirs, upscaling
 
 pytestmark = pytest.mark.host
@@ -90,3 +97,22 @@ def test_mask(host: ComfyHost, models: Path, picture: np.ndarray, shrink: int) -
     kept = sc.Restorer(model)(images, mask=torch.zeros(1, *picture.shape[:2]))
     assert_same(result[upper], restored[:, upper])
     assert_same(result[lower], kept[:, lower])
+
+
+def test_a_list_is_restored_image_by_image(host: ComfyHost, models: Path) -> None:
+    model = tiny_model()
+    save(model, models / "list.safetensors")
+    frames = [make_picture(seed) for seed in (1, 2)]
+    first, second = (host.upload(f"listed{i}.png", frame) for i, frame in enumerate(frames))
+    graph = restoring(
+        ours("list.safetensors"),
+        first,
+        {"image": link("list")},
+        second=node("LoadImage", image=second),
+        batch=node("ImageBatch", image1=link("load"), image2=link("second")),
+        list=node("RebatchImages", images=link("batch"), batch_size=1),
+    )
+
+    result = host.run(graph)
+
+    assert_same(result.images(), sc.Restorer(model)(to_tensor(np.stack(frames))))
