@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ Graph = Mapping[str, Any]
 class ComfyHost:
     """A headless host on the CPU with an empty base directory and only this pack."""
 
-    def __init__(self, home: Path, python: Path, pack: Path, base: Path) -> None:
+    def __init__(
+        self, home: Path, python: Path, pack: Path, base: Path, flags: Sequence[str] = ()
+    ) -> None:
         self.base = base
         (base / "custom_nodes").mkdir(parents=True)
         (base / "custom_nodes" / PACK).symlink_to(pack, target_is_directory=True)
@@ -42,12 +44,16 @@ class ComfyHost:
             *(str(python), "main.py", "--cpu", "--port", self.url.rpartition(":")[2]),
             *("--base-directory", str(base), "--database-url", "sqlite:///:memory:"),
             *("--disable-api-nodes", "--disable-all-custom-nodes"),
-            *("--whitelist-custom-nodes", PACK, "--log-stdout"),
+            *("--whitelist-custom-nodes", PACK, "--log-stdout", *flags),
         ]
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 command, cwd=home, stdout=log, stderr=subprocess.STDOUT
             )
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS

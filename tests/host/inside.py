@@ -6,25 +6,17 @@ JSON object of their names and what went wrong.
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import importlib.util
-import json
 import sys
-import traceback
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from in_process import error_of, load_pack, report, start_host
+
 HOST, PACK, BASE = (Path(argument) for argument in sys.argv[1:])
-sys.argv[1:] = ["--cpu", "--base-directory", str(BASE)]
-sys.path.insert(0, str(HOST))
-
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
+start_host(HOST, ["--cpu", "--base-directory", str(BASE)])
 
 import comfy.model_management  # noqa: E402
 import comfy.utils  # noqa: E402
@@ -41,20 +33,7 @@ host_nodes.NODE_CLASS_MAPPINGS["UpscaleModelLoader"] = UpscaleModelLoader  # typ
 folder_paths.add_model_folder_path("swinir", str(BASE / "elsewhere"))
 
 
-def load_pack() -> Any:
-    """The pack under the kind of name that the host gives it."""
-    name = str(PACK)
-    spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
-    return sys.modules[f"{name}.nodes"]
-
-
-pack = load_pack()
+pack = load_pack(PACK)
 image = torch.rand(1, 20, 27, 3, generator=torch.Generator().manual_seed(0))
 
 
@@ -65,15 +44,6 @@ def load(name: str = "x2.safetensors") -> Any:
 def restore(model: Any, images: torch.Tensor = image) -> torch.Tensor:
     with torch.inference_mode():
         return pack.SwinIRRestore.execute(model, images).args[0]
-
-
-def error_of(action: Callable[[], object]) -> BaseException | None:
-    """What ``action`` raises. There is no pytest in the environment of a host."""
-    try:
-        action()
-    except BaseException as error:
-        return error
-    return None
 
 
 def check_the_picture_is_shown_as_tiles_finish() -> None:
@@ -281,16 +251,4 @@ def check_names_lead_nowhere_else() -> None:
         assert isinstance(error, FileNotFoundError), name
 
 
-def main() -> None:
-    results = {}
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                results[name] = ""
-            except BaseException:
-                results[name] = traceback.format_exc()
-    print(json.dumps(results))  # noqa: T201 - this is how the answer leaves the process
-
-
-main()
+report(globals())
