@@ -22,6 +22,7 @@ from pretend_card import CUDA, OnCard, card
 
 HOST, PACK, BASE = (Path(argument) for argument in sys.argv[1:4])
 MODE, FLAGS = sys.argv[4], sys.argv[5:]
+torch.set_num_threads(1)
 card.install()
 start_host(HOST, [*FLAGS, "--base-directory", str(BASE)])
 
@@ -308,18 +309,18 @@ def fail_at(allocation: int, error: BaseException) -> None:
 
 
 def check_the_file_is_gone_after_loading() -> None:
-    path = BASE / "models" / "swinir" / "passing.safetensors"
+    path = BASE / "models" / "swinir" / f"passing_{MODE}.safetensors"
     path.write_bytes((BASE / "models" / "swinir" / "x2.safetensors").read_bytes())
 
     def check(_: Any) -> None:
-        model = load("passing.safetensors")
+        model = load(path.name)
         path.unlink()
         assert_right(restore(model))
         management.unload_all_models()
         assert_right(restore(model))
-        error = error_of(lambda: load("passing.safetensors"))
+        error = error_of(lambda: load(path.name))
         assert isinstance(error, FileNotFoundError)
-        assert "passing.safetensors" in str(error)
+        assert path.name in str(error)
         del error  # Its traceback would keep the model for the garbage collector to find.
 
     clean(check)
@@ -329,7 +330,7 @@ def check_a_copy_is_written_of_a_model_wherever_it_is() -> None:
     def check(model: Any) -> None:
         restore(model)
         with torch.inference_mode():
-            name = pack.SwinIRSaveModel.execute(model, "copy", "float32").args[0]
+            name = pack.SwinIRSaveModel.execute(model, f"copy_{MODE}", "float32").args[0]
         assert_right(restore(load(name)))
 
     clean(check)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,24 +61,30 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-@pytest.fixture(scope="module", params=MODES)
-def results(request: pytest.FixtureRequest, base: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest, base: Path) -> Iterator[dict[str, Future[str]]]:
+    """The modes that are to be tested, two at a time."""
     home = find_home()
-    known = (home / "comfy" / "cli_args.py").read_text("utf-8")
-    missing = [flag for flag in MODES[request.param] if flag not in known]
-    if missing:
-        pytest.skip(f"this host has no {' '.join(missing)}")
-    done = subprocess.run(
-        [find_python(home), SCRIPT, home, PACK_FOLDER, base, request.param, *MODES[request.param]],
-        cwd=home,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    python, known = find_python(home), (home / "comfy" / "cli_args.py").read_text("utf-8")
+
+    def run(mode: str) -> str:
+        missing = [flag for flag in MODES[mode] if flag not in known]
+        if missing:
+            pytest.skip(f"this host has no {' '.join(missing)}")
+        command = [python, SCRIPT, home, PACK_FOLDER, base, mode, *MODES[mode]]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    asked = {spec.params.get("mode") for spec in specs if spec is not None}
+    with ThreadPoolExecutor(2) as pool:
+        yield {mode: pool.submit(run, mode) for mode in MODES if mode in asked}
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_memory_mode(results: dict[str, str], name: str) -> None:
-    if results[name]:
-        pytest.fail(results[name], pytrace=False)
+@pytest.mark.parametrize("mode", MODES)
+def test_memory_mode(runs: dict[str, Future[str]], mode: str, name: str) -> None:
+    trouble = json.loads(runs[mode].result())[name]
+    if trouble:
+        pytest.fail(trouble, pytrace=False)
