@@ -127,9 +127,9 @@ class SwinIRRestore(io.ComfyNode):
         progress, preview = host.Progress(), Preview()
 
         def finished(piece: Piece) -> None:
-            picture = preview.add(piece)
+            preview.add(piece)
             if progress.wants_picture():
-                progress.show(picture)
+                progress.show(preview.picture())
 
         if mask is not None:
             mask = fit(mask, height, width)

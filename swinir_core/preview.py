@@ -20,29 +20,44 @@ class Preview:
 
     def __init__(self) -> None:
         self._image: Tensor | None = None
+        self._picture: Tensor | None = None
+        self._waiting: list[Piece] = []
 
-    def add(self, piece: Piece) -> np.ndarray:
-        """The picture with one more piece done, (h, w) gray or (h, w, 3) RGB in uint8."""
-        height, width, channels = piece.result.shape
+    def add(self, piece: Piece) -> None:
+        """One more piece is done; nothing is computed before somebody looks."""
         if piece.image is not self._image:
-            self._image = piece.image
-            self._block = -(-max(height, width) // SIDE)
-            size = (-(-height // self._block), -(-width // self._block))
-            self._input = _resized(piece.image, size)
-            self._done = torch.zeros(*size, 1)
-            self._picture = self._input.clone()
-        scale = height // piece.image.shape[0]
+            self._image, self._waiting, self._picture = piece.image, [], None
+        self._waiting.append(piece)
+
+    def picture(self) -> np.ndarray:
+        """The image to which a piece was added last, (h, w) gray or (h, w, 3) RGB in uint8."""
+        if self._picture is None:
+            self._picture = self._begin(self._waiting[0])
+        for piece in self._waiting:
+            self._draw(piece, self._picture)
+        self._waiting = []
+        picture = self._picture.clamp(0, 1).mul(255).round().byte().numpy()
+        return picture[..., 0] if picture.shape[-1] == 1 else picture
+
+    def _begin(self, piece: Piece) -> Tensor:
+        height, width, _ = piece.result.shape
+        self._block = -(-max(height, width) // SIDE)
+        size = (-(-height // self._block), -(-width // self._block))
+        self._input = _resized(piece.image, size)
+        self._done = torch.zeros(*size, 1)
+        return self._input.clone()
+
+    def _draw(self, piece: Piece, picture: Tensor) -> None:
+        height, width, _ = piece.result.shape
+        scale, block = height // piece.image.shape[0], self._block
         rows, row_weights = self._blocks(piece.tile.rows, scale, height)
         columns, column_weights = self._blocks(piece.tile.columns, scale, width)
         self._done[rows, columns] += row_weights[:, None, None] * column_weights[:, None]
-        block = self._block
         restored = piece.result[
             rows.start * block : rows.stop * block, columns.start * block : columns.stop * block
         ]
         left = 1 - self._done[rows, columns]
-        self._picture[rows, columns] = _mean(restored, block) + left * self._input[rows, columns]
-        picture = self._picture.clamp(0, 1).mul(255).round().byte().numpy()
-        return picture[..., 0] if channels == 1 else picture
+        picture[rows, columns] = _mean(restored, block) + left * self._input[rows, columns]
 
     def _blocks(self, span: Span, scale: int, length: int) -> tuple[slice, Tensor]:
         """The blocks of a side of ``length`` pixels a tile lies in, and its mean weight in each."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from swinir_core import Restorer, TileSettings, preview
+from swinir_core.execution import Piece
 from swinir_core.preview import Preview
 
 
@@ -29,7 +30,12 @@ class Brighten(nn.Module):
 def pictures(image: Tensor, tiles: TileSettings) -> list[np.ndarray]:
     shown, seen = Preview(), []
     restorer = Restorer(Brighten(), "cpu", torch.float32)
-    restorer(image, tiles, finished=lambda piece: seen.append(shown.add(piece).copy()))
+
+    def finished(piece: Piece) -> None:
+        shown.add(piece)
+        seen.append(shown.picture().copy())
+
+    restorer(image, tiles, finished=finished)
     return seen
 
 
@@ -60,3 +66,17 @@ def test_a_whole_image_is_shown_at_the_end() -> None:
     (picture,) = pictures(torch.rand(1, 9, 1000, 3), TileSettings("whole"))
     assert picture.shape == (5, 500, 3)
     assert picture.min() == 255
+
+
+def test_pieces_nobody_looked_at_are_there_later() -> None:
+    image, tiles = torch.full((2, 70, 101, 3), 0.25), TileSettings("tiled", 48, 8)
+    seen, shown = pictures(image, tiles), Preview()
+    added = []
+
+    def finished(piece: Piece) -> None:
+        shown.add(piece)
+        added.append(shown.picture() if len(added) + 1 in (3, len(seen)) else None)
+
+    Restorer(Brighten(), "cpu", torch.float32)(image, tiles, finished=finished)
+    assert (added[2] == seen[2]).all()
+    assert (added[-1] == seen[-1]).all()
