@@ -10,6 +10,8 @@ from comfy_api.latest import io
 from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 
 from ..swinir_core import Checkpoint, CheckpointError, SwinIR, write_checkpoint
+from ..swinir_core.errors import WriteError
+from ..swinir_core.files import remove_abandoned
 from ..swinir_core.model_names import check_name
 from . import host
 from .runnable import runnable
@@ -77,7 +79,7 @@ class SwinIRSaveModel(io.ComfyNode):
     ) -> io.NodeOutput:
         path = free_path(name)
         write(path, to_checkpoint(upscale_model), precision)
-        model_name = str(path.relative_to(host.save_folder()))
+        model_name = path.relative_to(host.save_folder()).as_posix()
         shown = Path("models", host.save_folder().name, model_name).as_posix()
         host.show_text(cls, f"{shown}\n{path.stat().st_size / 1e6:.1f} MB in {precision}")
         return io.NodeOutput(model_name)
@@ -91,7 +93,8 @@ def free_path(name: str) -> Path:
         numbered = wanted.name if number == 1 else f"{wanted.name}_{number}"
         inside = Path(wanted.parent, numbered + SUFFIX)
         path = host.save_folder() / inside
-        if not path.exists() and not host.is_model_file(str(inside)):
+        taken = path.exists() or path.is_symlink()  # A link that leads nowhere as yet.
+        if not taken and not host.is_model_file(str(inside)):
             return path
         number += 1
 
@@ -112,12 +115,12 @@ def to_checkpoint(upscale_model: Any) -> Checkpoint:
 
 def write(path: Path, checkpoint: Checkpoint, precision: str) -> None:
     """Write the file, and the folders it lies in. Raises ``CheckpointError``."""
+    remove_abandoned(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(path, checkpoint, PRECISIONS[precision])
     except CheckpointError as error:
         raise CheckpointError(
             f"{error} Choose bfloat16 or float32, unless the model is damaged already."
         ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}.") from error
+    except WriteError as error:
+        raise CheckpointError(str(error)) from error

@@ -98,7 +98,8 @@ def write_checkpoint(
     """Write ``checkpoint`` as .safetensors, in ``dtype`` or as it is.
 
     The configuration and the provenance go into the header. The file appears whole or not at all.
-    Raises ``CheckpointError`` for another suffix, and ``OSError`` when the disk refuses.
+    Missing folders are made. Raises ``CheckpointError`` for another suffix and for weights that
+    are not finite in ``dtype``, and ``WriteError`` when the disk refuses.
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
@@ -115,8 +116,20 @@ def write_checkpoint(
         "format": "pt",
         CONFIG_KEY: json.dumps(checkpoint.config.to_dict()),
     }
-    with replacing(path) as part:
-        part.write_bytes(save(tensors, header))
+    with replacing(path) as part, part.open("wb") as file:
+        file.writelines(_serialised(tensors, header))
+
+
+def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, memoryview]:
+    """Header and numbers of a .safetensors file, the same for the same contents: the library writes
+    metadata in an order that it draws anew each time."""
+    data = memoryview(save(tensors, metadata))
+    numbers = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(bytes(data[8:numbers]))
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # The numbers begin at a multiple of eight bytes.
+    return len(text).to_bytes(8, "little") + text, data[numbers:]
 
 
 def _strip_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:

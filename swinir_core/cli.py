@@ -28,6 +28,7 @@ from .cli_restore import (
 )
 from .cli_train import add_train
 from .errors import CheckpointError, ImageError
+from .file_names import shown
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ def info(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(path)
     weights = checkpoint.state_dict.values()
     facts: dict[str, Any] = {
-        "file": str(path),
+        "file": str(path) if args.json else shown(path),
         "task": checkpoint.config.task,
         "scale": checkpoint.config.scale,
         "channels": checkpoint.config.in_channels,
@@ -102,24 +103,19 @@ def models(args: argparse.Namespace) -> int:
 def convert(args: argparse.Namespace) -> int:
     """Write any readable checkpoint as .safetensors."""
     from .checkpoint import read_checkpoint, write_checkpoint
+    from .files import check_target
     from .models import find_model
 
     source, target = find_model(args.input), args.output
     if target.suffix.lower() != ".safetensors":
         raise UsageError(f"{target}: the name of the converted model must end in .safetensors.")
+    check_target(target)
     if target.exists() and not args.overwrite:
         raise UsageError(why_not_overwritten(source, target))
     size = source.stat().st_size
-    checkpoint = read_checkpoint(source)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_checkpoint(target, checkpoint, dtype_named(args.precision))
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{target}: {target.parent} is not a folder.") from error
-    except OSError as error:
-        # Not the whole message, which names the unfinished file.
-        raise OSError(f"{target} cannot be written: {error.strerror or error}.") from error
-    print(f"{source} ({_megabytes(size)}) -> {target} ({_megabytes(target.stat().st_size)})")
+    write_checkpoint(target, read_checkpoint(source), dtype_named(args.precision))
+    written = f"{shown(target)} ({_megabytes(target.stat().st_size)})"
+    print(f"{shown(source)} ({_megabytes(size)}) -> {written}")
     return 0
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_restore import PRECISIONS, find_device, not_empty
+from .errors import WriteError
+from .file_names import shown
+from .files import check_target, replacing
 
 if TYPE_CHECKING:
     from .benchmark import Result
@@ -50,7 +53,7 @@ def add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="N|WxH",
         help="image sizes in pixels (default: 128 256)",
     )
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, xpu, mps ...")
     add(
         "--precision",
         choices=PRECISIONS,
@@ -167,14 +170,18 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write_json(target: str, facts: dict[str, Any]) -> None:
-    """Write ``facts`` to the file ``target``, or to stdout where that is ``-``."""
+    """Write ``facts`` to the file ``target``, or to stdout where that is ``-``.
+
+    Raises ``WriteError``.
+    """
     from tqdm import tqdm
 
     content = json.dumps(facts, indent=2, allow_nan=False)
     if target == STDOUT:
         tqdm.write(content)
     else:
-        Path(target).write_text(content + "\n", "utf-8")
+        with replacing(Path(target)) as part:
+            part.write_text(content + "\n", "utf-8")
 
 
 def json_argument(name: str) -> str:
@@ -185,7 +192,11 @@ def json_argument(name: str) -> str:
     if path.suffix.lower() != ".json":
         raise argparse.ArgumentTypeError(f"the name must end in .json, or be -, not {name!r}")
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
+        raise argparse.ArgumentTypeError(f"there is no folder {shown(path.parent)!r}")
+    try:
+        check_target(path)
+    except WriteError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return name
 
 

@@ -20,6 +20,7 @@ from .cli_restore import (
     sentence,
 )
 from .errors import ImageError
+from .file_names import shown
 
 if TYPE_CHECKING:
     from .evaluation import ImagePair, ImageScores, Protocol
@@ -77,7 +78,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="the paper's x8 self-ensemble: mean over eight flips and turns",
     )
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, xpu, mps ...")
     add(
         "--precision",
         choices=PRECISIONS,
@@ -151,7 +152,7 @@ def score_all(
         disable=None if processes.is_main else True,
     ) as bar:
         for done, (place, pair) in enumerate(mine):
-            bar.set_description(pair.name)
+            bar.set_description(shown(pair.name))
 
             def progress(pixels: int, total: int, done: int = done) -> None:
                 bar.update(done + pixels / total - bar.n)
@@ -161,7 +162,7 @@ def score_all(
             except ImageError as error:
                 failed[place] = sentence(error)
             except (ValueError, OSError, MemoryError, RuntimeError) as error:
-                failed[place] = f"{pair.high} was not scored: {sentence(error)}"
+                failed[place] = f"{shown(pair.high)} was not scored: {sentence(error)}"
     for theirs in processes.gathered((scored, failed)):
         scored |= theirs[0]
         failed |= theirs[1]
@@ -176,15 +177,17 @@ def text(scored: Sequence[ImageScores], protocol: Protocol, model: str, data: Pa
     level = f"quality {protocol.quality}" if protocol.quality is not None else level
     level = f"x{protocol.scale}" if protocol.enlarges else level
     colors = "Y" if protocol.y_channel else "gray" if protocol.channels == 1 else "RGB"
-    heading = f"{model} on {data}: {protocol.task} {level}, {len(scored)} images, {colors}"
+    heading = (
+        f"{shown(model)} on {shown(data)}: {protocol.task} {level}, {len(scored)} images, {colors}"
+    )
     names = protocol.metrics
     head = ["image", *names, "gain", *(f"{protocol.untouched} {name}" for name in names)]
-    rows = [_row(image.name, image.output, image.untouched) for image in scored]
+    rows = [_row(shown(image.name), image.output, image.untouched) for image in scored]
     mean = [mean_scores(scores) for scores in _columns(scored)]
     lines = _aligned([head, *rows, _row("mean", *mean)])
     lines += [
-        f"{image.name} was cut into {image.tiles} tiles for want of memory, which can change its "
-        "scores a little."
+        f"{shown(image.name)} was cut into {image.tiles} tiles for want of memory, which can "
+        "change its scores a little."
         for image in scored
         if image.tiles > 1
     ]
@@ -196,9 +199,10 @@ def facts(
 ) -> dict[str, Any]:
     """Everything about the scores, as plain values for a JSON file. Of images that are restored
     without any error PSNR is infinite, and null there."""
-    from .evaluation import mean_scores
+    from .evaluation import mean_scores, seed_of
 
     output, untouched = _columns(scored)
+    seeds = {pair.name: seed_of(pair, protocol) for pair in pairs}
     return {
         "task": protocol.task,
         "scale": protocol.scale,
@@ -213,6 +217,7 @@ def facts(
                 "output": _finite(image.output),
                 protocol.untouched: _finite(image.untouched),
                 "tiles": image.tiles,
+                "seed": seeds[image.name],
             }
             for image in scored
         ],

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ImageError
+from .errors import ImageError, SentenceError
+from .file_names import shown
 
 if TYPE_CHECKING:
     import torch
 
     from .processes import Processes
-    from .restorer import Restorer
     from .tiling import TileSettings
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -29,7 +28,7 @@ examples:
 """
 
 
-class UsageError(ValueError):
+class UsageError(SentenceError, ValueError):
     """An argument cannot be used as it is; the message names it and says what can."""
 
 
@@ -39,7 +38,8 @@ def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="restore image files",
         description=(
             "Restore PNG, JPEG, WebP and TIFF files, one at a time; several processes that "
-            "torchrun or accelerate launch has started divide them among themselves."
+            "torchrun or accelerate launch has started divide them among themselves. Results "
+            "written as PNG or TIFF may be larger than the memory."
         ),
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -77,7 +77,7 @@ def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="pixels that neighbouring tiles share (default: what the model needs)",
     )
-    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:1, xpu, mps ...")
     add("--precision", choices=("auto", *PRECISIONS), default="auto", help="of the arithmetic")
     add(
         "--format",
@@ -104,6 +104,7 @@ def restore(args: argparse.Namespace) -> int:
     """Restore every image the arguments name; a file that fails does not stop the others."""
     from tqdm import tqdm
 
+    from .cli_restore_file import restore_file
     from .models import DEFAULT_MODEL, load_model
     from .processes import join_processes
     from .restorer import Restorer
@@ -119,7 +120,7 @@ def restore(args: argparse.Namespace) -> int:
     model = load_model(args.model or DEFAULT_MODEL, device, precision)
     restorer = Restorer(model, device, precision, args.ensemble)
     for number, (source, target) in processes.share(list(enumerate(plan, start=1))):
-        label = f"{number}/{len(plan)} {source.name}"
+        label = f"{number}/{len(plan)} {shown(source.name)}"
         try:
             line = restore_file(
                 restorer, source, target, tiles, args.overwrite, label, processes.is_main
@@ -129,7 +130,7 @@ def restore(args: argparse.Namespace) -> int:
             report_error(error)
             failures += 1
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            report_error(f"{source} was not restored: {sentence(error)}")
+            report_error(f"{shown(source)} was not restored: {sentence(error)}")
             failures += 1
     failures = sum(processes.gathered(failures))
     if failures and processes.is_main:
@@ -145,6 +146,7 @@ def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     """
     from tqdm import tqdm
 
+    from .files import remove_abandoned
     from .image_files import find_images, plan_outputs
 
     found, plan, failures, finished = [], [], 0, 0
@@ -156,57 +158,19 @@ def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
             failures += 1
     suffix = None if args.format == "same" else f".{args.format}"
     for source, target in plan_outputs(found, args.output, suffix):
-        if args.overwrite or not target.exists():
+        # Not Path.is_file, which raises for a name too long; what is no file is said in its turn.
+        if args.overwrite or not os.path.isfile(target):  # noqa: PTH113
             plan.append((source, target))
         elif args.resume and not target.samefile(source):
             finished += 1
         else:
             report_error(why_not_overwritten(source, target))
             failures += 1
+    for folder in {target.parent for _, target in plan}:
+        remove_abandoned(folder)
     if finished:
         tqdm.write(f"swinir: {finished} finished before, {len(plan)} to go.", file=sys.stderr)
     return plan, failures
-
-
-def restore_file(
-    restorer: Restorer,
-    source: Path,
-    target: Path,
-    tiles: TileSettings,
-    overwrite: bool,
-    label: str,
-    show_progress: bool,
-) -> str:
-    """Restore one file, on a terminal under a progress bar named ``label``; returns the line that
-    says so."""
-    import torch
-    from tqdm import tqdm
-
-    from .image_io import check_writable, read_image, write_image
-
-    started = time.perf_counter()
-    image = read_image(source)
-    height, width, channels = image.pixels.shape
-    scale = restorer.model.scale
-    check_writable(target, height * scale, width * scale, channels)
-    plan = restorer.plan(height, width, tiles)
-    if plan.tile_count > 1:
-        tqdm.write(f"{label}: {plan}", file=sys.stderr)
-    disable = None if show_progress else True
-    with tqdm(
-        total=plan.pixels, desc=label, unit="px", unit_scale=True, leave=False, disable=disable
-    ) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        pixels = restorer(torch.from_numpy(image.pixels)[None], tiles, progress)[0].numpy()
-    write_image(target, replace(image, pixels=pixels), overwrite)
-    return (
-        f"{source} ({width} x {height}) -> {target} ({width * scale} x {height * scale}) "
-        f"in {time.perf_counter() - started:.1f} s"
-    )
 
 
 def tile_settings(args: argparse.Namespace) -> TileSettings:
@@ -226,15 +190,13 @@ def find_device(name: str) -> str:
     import torch
 
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    xpu = [f"xpu:{i}" for i in range(torch.xpu.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
-    present = [*cuda, *mps, "cpu"]
-    if name == "auto":
-        return present[0]
-    if name == "cuda" and cuda:
-        return cuda[0]
-    if name not in present:
+    present = [*cuda, *xpu, *mps, "cpu"]
+    found = [device for device in present if name in ("auto", device, device.partition(":")[0])]
+    if not found:
         raise UsageError(f"--device {name}: this machine has only {', '.join(present)}.")
-    return name
+    return found[0]
 
 
 def find_own_device(name: str, processes: Processes) -> str:
@@ -281,15 +243,17 @@ def _tile(text: str) -> str | int:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 or mps, not {text!r}")
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"must be auto, cpu, cuda, cuda:1, xpu or mps, not {text!r}"
+        )
     return text
 
 
 def why_not_overwritten(source: Path, target: Path) -> str:
     if target.samefile(source):
-        return f"{source} would be replaced by its own result; pass --overwrite if you want that."
-    return f"{target} already exists; pass --overwrite to replace it."
+        return f"{shown(source)} would be replaced by its own result; --overwrite allows that."
+    return f"{shown(target)} already exists; pass --overwrite to replace it."
 
 
 def report_error(error: Exception | str) -> None:

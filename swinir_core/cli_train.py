@@ -107,7 +107,7 @@ def _train(path: Path, given: dict[str, Any], resume: bool) -> int:
     from .training.tables import SettingError
 
     config = read_config(path, given)
-    import torch
+    from .memory import is_out_of_memory
 
     try:
         from .training.start import train as run
@@ -123,7 +123,9 @@ def _train(path: Path, given: dict[str, Any], resume: bool) -> int:
         raise UsageError(f"{path}: {error}.") from error
     except (ValueError, FloatingPointError) as error:
         reason = sentence(error)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         reason = (
             "the device ran out of memory; lower batch or patch under [data], or start more "
             "processes. What was saved is whole."

@@ -1,15 +1,31 @@
 """Every exception a caller may want to catch."""
 
+from .file_names import shown
 
-class CheckpointError(ValueError):
+
+class SentenceError(Exception):
+    """Its message is one line that can be printed, whatever file names were put into it."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(shown(message))
+
+
+class CheckpointError(SentenceError, ValueError):
     """A model file cannot be read, is not a SwinIR, or contradicts itself.
 
     The message names the file and says what to do.
     """
 
 
-class ImageError(ValueError):
+class ImageError(SentenceError, ValueError):
     """An image file cannot be read or written, or an image has a shape that cannot be restored."""
+
+
+class WriteError(SentenceError, OSError):
+    """A file cannot be written: the disk is full, a folder is read-only, a folder has its name.
+
+    The message names the file and says why. What was there under its name is untouched.
+    """
 
 
 class PrecisionError(RuntimeError):

@@ -192,6 +192,13 @@ def read_pair(image: ImagePair, protocol: Protocol) -> tuple[np.ndarray, np.ndar
     return _to_float(low), high
 
 
+def seed_of(image: ImagePair, protocol: Protocol) -> int | None:
+    """What the randomness in an input was begun with; ``None`` where there is none."""
+    if image.low is None and protocol.task == "real_sr":
+        return image.seed
+    return NOISE_SEED if protocol.task == "denoise" else None
+
+
 def make_input(high: np.ndarray, protocol: Protocol, seed: int) -> np.ndarray:
     """The input for a good image, uint8 (scale*H, scale*W, C): float32 (H, W, C)."""
     if protocol.task == "sr":

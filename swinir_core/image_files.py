@@ -1,12 +1,17 @@
 """Which image files a command reads and where each result goes, settled before any work starts."""
 
 import glob
-from collections.abc import Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import PIL.Image
 
 from .errors import ImageError
+from .file_names import folded
+from .files import is_one_file
 from .image_io import FORMATS, IMAGE_SUFFIXES
 
 
@@ -30,63 +35,81 @@ def plan_outputs(
     ``output`` is the target itself where there is one image and the name ends like an image's, and
     a folder otherwise. A source named twice counts once.
 
-    Raises ImageError when two images would have one target, when a target is another image still
-    to be read, or when ``output`` cannot be what it has to be.
+    Raises ImageError when two images would have one target, also where only the file system takes
+    two targets for one; when a target is another image still to be read; or when ``output`` cannot
+    be what it has to be.
     """
     unique: dict[Path, tuple[Path, Path]] = {}
     for path, inside in found:
         unique.setdefault(path.absolute(), (path, inside))
     found = list(unique.values())
 
-    if _names_a_file(output):
-        if len(found) > 1:
-            raise ImageError(f"{output} is one file, but there are {len(found)} images to write.")
-        if suffix and FORMATS[suffix] != FORMATS.get(output.suffix.lower()):
-            raise ImageError(f"{output} is not a {FORMATS[suffix]} name; leave the format out.")
-        _check_folder(output.parent)
-        return [(path, output) for path, _ in found]
-    _check_folder(output)
-
+    with _naming(output):
+        if _names_a_file(output):
+            if len(found) > 1:
+                raise ImageError(
+                    f"{output} is one file, but there are {len(found)} images to write."
+                )
+            if suffix and FORMATS[suffix] != FORMATS.get(output.suffix.lower()):
+                raise ImageError(f"{output} is not a {FORMATS[suffix]} name; leave the format out.")
+            _check_folder(output.parent)
+            return [(path, output) for path, _ in found]
+        _check_folder(output)
     plan = [
         (path, output / (inside.with_suffix(suffix) if suffix else inside))
         for path, inside in found
     ]
-    sources = {path.resolve() for path, _ in plan}
-    written: dict[Path, Path] = {}
-    for source, target in plan:
-        resolved = target.resolve()
-        if resolved in written:
-            raise ImageError(
-                f"{written[resolved]} and {source} would both be written to {target}; restore "
-                "them into separate folders."
-            )
-        if resolved in sources and resolved != source.resolve():
-            raise ImageError(f"{target} is itself to be restored; choose another output folder.")
-        written[resolved] = source
+    _check_distinct(plan)
     return plan
+
+
+def _check_distinct(plan: Sequence[tuple[Path, Path]]) -> None:
+    """Raise ImageError where a result would take the place of another one or of another image."""
+    sources: dict[str, list[Path]] = defaultdict(list)
+    for source, _ in plan:
+        sources[folded(str(_real(source)))].append(source)
+    written: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
+    for source, target in plan:
+        real = _real(target)
+        key = folded(str(real))
+        for other, its_target in written[key]:
+            if is_one_file(real, _real(its_target)):
+                where = f"{its_target} and {target}, which are one file there"
+                where = target if target == its_target else where
+                raise ImageError(
+                    f"{other} and {source} would both be written to {where}; "
+                    "restore them into separate folders."
+                )
+        for other in sources.get(key, ()):
+            if _real(other) != _real(source) and is_one_file(real, _real(other)):
+                raise ImageError(
+                    f"{target} is itself to be restored; choose another output folder."
+                )
+        written[key].append((source, target))
 
 
 def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
     path = Path(name)
-    if path.is_dir():
-        found = _inside(path, [inner.relative_to(path) for inner in path.rglob("*")], output)
-        if not found:
-            raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
-        return found
-    if path.exists():
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
-        return [(path, Path(path.name))]
-    if not glob.has_magic(name):
-        raise ImageError(f"{path}: no such file or folder.")
+    with _naming(path):
+        if path.is_dir():
+            found = _inside(path, [inner.relative_to(path) for inner in path.rglob("*")], output)
+            if not found:
+                raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
+            return found
+        if path.exists():
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
+            return [(path, Path(path.name))]
+        if not glob.has_magic(name):
+            raise ImageError(f"{path}: no such file or folder.")
 
-    folder, pattern = _split_pattern(path)
-    # Path.glob refuses some patterns that shells accept.
-    matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
-    found = _inside(folder, [Path(match) for match in matches], output)
-    if not found:
-        raise ImageError(f"{name}: no PNG, JPEG, WebP or TIFF file matches this pattern.")
-    return found
+        folder, pattern = _split_pattern(path)
+        # Path.glob refuses some patterns that shells accept.
+        matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
+        found = _inside(folder, [Path(match) for match in matches], output)
+        if not found:
+            raise ImageError(f"{name}: no PNG, JPEG, WebP or TIFF file matches this pattern.")
+        return found
 
 
 def _split_pattern(path: Path) -> tuple[Path, str]:
@@ -105,12 +128,14 @@ def _inside(folder: Path, candidates: list[Path], output: Path | None) -> list[t
         hidden = any(part.startswith(".") and part != ".." for part in inside.parts)
         if hidden or inside.suffix.lower() not in IMAGE_SUFFIXES:
             return False
-        return not (results and (folder / inside).resolve().is_relative_to(results))
+        return not (results and _real(folder / inside).is_relative_to(results))
 
-    results = output.resolve() if output else None
-    if results and folder.resolve() not in results.parents:
+    results = _real(output) if output else None
+    if results and _real(folder) not in results.parents:
         results = None
-    images = (inside for inside in sorted(candidates) if wanted(inside))
+    # By its parts, because Windows compares paths without regard to capitals.
+    in_order = sorted(candidates, key=lambda inside: inside.parts)
+    images = (inside for inside in in_order if wanted(inside))
     return [(folder / inside, inside) for inside in images if (folder / inside).is_file()]
 
 
@@ -129,3 +154,18 @@ def _names_a_file(output: Path) -> bool:
     if suffix not in IMAGE_SUFFIXES and suffix in PIL.Image.registered_extensions():
         raise ImageError(f"{output}: the name must end in one of {', '.join(FORMATS)}.")
     return suffix in IMAGE_SUFFIXES
+
+
+def _real(path: Path) -> Path:
+    """``path`` without symbolic links, as far as they lead anywhere."""
+    # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
+    return Path(os.path.realpath(path))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an ``OSError``, such as for a name too long to look up, into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"{path} cannot be used: {error.strerror or error}.") from error

@@ -2,27 +2,25 @@
 
 Files are recognised by their content on reading and by their suffix on writing. There is no limit
 on the number of pixels: a large scan is an ordinary input here, and every file is one the user
-named.
+named. PNG and TIFF are written as rows arrive, so that a result need not fit the memory.
 """
 
-import struct
-import zlib
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import PIL.Image
-from PIL import ImageCms
-from PIL.ExifTags import IFD, Base
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
+import psutil
 
-from . import image_tiff
-from .errors import ImageError
-from .files import replacing
+from .errors import ImageError, WriteError
+from .file_names import shown
+from .files import check_target, replacing
+from .image_png import write_png
+from .image_reading import open_image
+from .image_tiff import write_tiff
 
 FORMATS = {
     ".png": "PNG",
@@ -38,6 +36,10 @@ IMAGE_SUFFIXES = frozenset(FORMATS)
 
 _LONGEST_SIDE = {"JPEG": 65500, "WebP": 16383, "PNG": 1_000_000}
 _LONGEST_JPEG_EXIF = 65533
+_STRIP_BYTES = 2**18
+_ENCODER_BYTES = {"JPEG": 10, "WebP": 44}
+"""Memory a pixel takes in the encoders that want a whole picture, as measured, with the picture
+itself."""
 
 
 @dataclass
@@ -60,205 +62,150 @@ class Image:
 
 
 def read_image(path: str | Path) -> Image:
-    """Read a PNG, JPEG, WebP or TIFF file, upright and in full depth.
-
-    Palettes become RGB, a transparent colour becomes alpha, CMYK becomes RGB (through its profile,
-    which is then dropped).
-
-    Raises ImageError, naming the file, when it is missing, damaged, of another format, an
-    animation, or a TIFF of several pages or of samples that are not 8- or 16-bit integers.
-    """
-    path = Path(path)
+    """Read a PNG, JPEG, WebP or TIFF file, upright and in full depth, as ``open_image`` does, which
+    also tells what is raised."""
+    picture = open_image(path)
     try:
-        return _read(path)
-    except ImageError as error:
-        raise ImageError(f"{path} {error}.") from error
+        pixels = picture.rows(0, picture.shape[0])
     except MemoryError as error:
-        raise ImageError(f"{path} is too large for this machine's memory.") from error
-    except Exception as error:
-        # Four decoders raise some twenty types between them for damaged files.
-        reason = getattr(error, "strerror", None) or f"the file may be damaged ({error})"
-        raise ImageError(f"{path} cannot be read: {reason}.") from error
+        raise ImageError(f"{shown(path)} is too large for this machine's memory.") from error
+    return Image(pixels, picture.bit_depth, picture.icc_profile, picture.exif)
 
 
 def check_writable(path: str | Path, height: int, width: int, channels: int) -> None:
-    """Raise ImageError where the format of ``path`` cannot hold such a picture."""
+    """Raise ImageError where ``path`` cannot be written, or where its format cannot hold the
+    picture or takes more memory for it than is free."""
     path = Path(path)
+    try:
+        check_target(path)
+    except WriteError as error:
+        raise ImageError(str(error)) from error
     if path.suffix.lower() not in FORMATS:
-        raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
+        raise ImageError(f"{shown(path)}: the name must end in one of {', '.join(FORMATS)}.")
     file_format = FORMATS[path.suffix.lower()]
     if file_format == "JPEG" and channels in (2, 4):
-        raise ImageError(f"{path}: JPEG cannot hold transparency; write PNG, WebP or TIFF instead.")
+        raise ImageError(
+            f"{shown(path)}: JPEG cannot hold transparency; write PNG, WebP or TIFF instead."
+        )
     longest = _LONGEST_SIDE.get(file_format)
     if longest is not None and max(height, width) > longest:
         raise ImageError(
-            f"{path}: {file_format} holds at most {longest} pixels a side and the picture has "
-            f"{width} x {height}; write TIFF instead."
+            f"{shown(path)}: {file_format} holds at most {longest} pixels a side and the picture "
+            f"has {width} x {height}; write TIFF instead."
+        )
+    needed = _ENCODER_BYTES.get(file_format, 0) * height * width
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ImageError(
+            f"{shown(path)}: {file_format} takes {needed / 1e9:.1f} GB of memory for "
+            f"{width} x {height} pixels and {free / 1e9:.1f} GB are free; write PNG or TIFF "
+            "instead, which are written row by row."
         )
 
 
 def write_image(path: str | Path, image: Image, overwrite: bool = False) -> None:
-    """Write an image in the format of its suffix; the file appears whole or not at all.
+    """Write an image in the format of its suffix, as ``write_rows`` does."""
+    write_rows(
+        *(path, [image.pixels], image.pixels.shape),
+        *(image.bit_depth, image.icc_profile, image.exif, overwrite),
+    )
 
-    PNG and TIFF keep 16 bits, the others store 8. JPEG is quality 95 with full colour resolution,
-    WebP is lossless. Missing folders are made.
+
+def write_rows(
+    path: str | Path,
+    rows: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    bit_depth: int = 8,
+    icc_profile: bytes | None = None,
+    exif: bytes | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a picture of ``shape`` (H, W, C), given some rows at a time (h, W, C) from top to
+    bottom, in the format of the suffix; the file appears whole or not at all.
+
+    Pixels are floats in 0..1, as everything else described at ``Image``. PNG and TIFF keep 16 bits
+    and take no more memory than the rows, the others store 8 and take that of the picture. JPEG is
+    quality 95 with full colour resolution, WebP is lossless. Missing folders are made. Nothing is
+    written before the first rows have come, and no rows are held while the next are made.
 
     Raises ImageError, naming the file, when it exists and ``overwrite`` is false, when the format
-    cannot hold the picture, when a pixel is not a number, or when the disk refuses.
+    cannot hold the picture, when a pixel is not a number, or when the disk refuses. What ``rows``
+    raises passes through.
     """
     path = Path(path)
-    height, width, channels = image.pixels.shape
+    height, width, channels = shape
     check_writable(path, height, width, channels)
     if path.exists() and not overwrite:
-        raise ImageError(f"{path} already exists; choose another name or allow overwriting.")
-    if np.isnan(image.pixels).any():
-        raise ImageError(f"{path} was not written: some of its pixels are not numbers (NaN).")
+        raise ImageError(f"{shown(path)} already exists; choose another name or allow overwriting.")
+    failures: list[Exception] = []
+    file_format = FORMATS[path.suffix.lower()]
+    depth = bit_depth if file_format in ("PNG", "TIFF") else 8
+    strip_rows = max(_STRIP_BYTES // (width * channels * depth // 8), 1)
+    strips = _strips(_watched(rows, failures), strip_rows, depth)
     try:
-        data = _encode(FORMATS[path.suffix.lower()], image)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        strips = chain([next(strips)], strips)
         with replacing(path) as part:
-            part.write_bytes(data)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ImageError(f"{path} cannot be written: {path.parent} is not a folder.") from error
-    except (OSError, MemoryError) as error:
-        # Not the whole message of an OSError, which names the unfinished file.
-        reason = getattr(error, "strerror", None) or error or "not enough memory"
-        raise ImageError(f"{path} cannot be written: {reason}.") from error
+            if file_format == "TIFF":
+                write_tiff(part, strips, strip_rows, (height, width, channels), depth, icc_profile)
+            elif file_format == "PNG":
+                with part.open("wb") as file:
+                    write_png(file, strips, (height, width, channels), depth, icc_profile, exif)
+            else:
+                part.write_bytes(_encode(file_format, strips, shape, icc_profile, exif))
+    except (OSError, MemoryError, ImageError) as error:
+        if failures:
+            raise failures[0] from None
+        if isinstance(error, ImageError):
+            raise ImageError(f"{shown(path)} {error}.") from error
+        if isinstance(error, WriteError):
+            raise ImageError(str(error)) from error
+        reason = str(error) or "not enough memory"  # of an encoder
+        raise ImageError(f"{shown(path)} cannot be written: {reason}.") from error
 
 
-# Reading
-
-
-def _read(path: Path) -> Image:
-    with path.open("rb") as file:
-        start = file.read(12)
-    if not start:
-        raise ImageError("is an empty file")
-    if start[:4] in image_tiff.SIGNATURES:
-        return _read_tiff(path)
-    # Not PIL.Image.open nor Pillow's WebP: they refuse large images, by a limit that belongs to
-    # the whole process.
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _read_png_or_jpeg(path, PngImageFile)
-    if start.startswith(b"\xff\xd8\xff"):
-        return _read_png_or_jpeg(path, JpegImageFile)
-    if start.startswith(b"RIFF") and start.endswith(b"WEBP"):
-        return _read_webp(path.read_bytes())
-    raise ImageError("is not a PNG, JPEG, WebP or TIFF image")
-
-
-def _read_tiff(path: Path) -> Image:
-    pixels, depth, profile, orientation = image_tiff.read_tiff(path)
-    if pixels.dtype == np.uint8:
-        height, width, _ = pixels.shape
-        inks = PIL.Image.frombytes("CMYK", (width, height), pixels.tobytes())
-        pixels, profile = _to_floats(_rgb_of_inks(inks, profile)), None
-    return Image(_upright(pixels, orientation), depth, profile)
-
-
-def _read_png_or_jpeg(path: Path, plugin: type[PngImageFile | JpegImageFile]) -> Image:
-    with plugin(path) as picture:
-        _refuse_animation(getattr(picture, "n_frames", 1))
-        profile = picture.info.get("icc_profile")
-        exif, orientation = _exif_without_orientation(picture)
-        if picture.format == "PNG":
-            # Pillow reduces 16-bit colour to 8 bits.
-            samples = imagecodecs.png_decode(_without_remarks(path.read_bytes()))
-        elif picture.mode == "CMYK":
-            samples, profile = _rgb_of_inks(picture, profile), None
-        else:
-            samples = np.asarray(picture)
-    depth = 16 if samples.dtype == np.uint16 else 8
-    return Image(_upright(_to_floats(samples), orientation), depth, profile, exif)
-
-
-def _without_remarks(png: bytes) -> bytes:
-    """The PNG reduced to what its pixels need: libpng prints warnings about the rest."""
-    kept, start = [png[:8]], 8
-    while start < len(png):
-        length, kind = struct.unpack_from(">I4s", png, start)
-        end = start + length + 12
-        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            kept.append(png[start:end])
-        start = end
-    return b"".join(kept)
-
-
-def _read_webp(webp: bytes) -> Image:
-    chunks, start = [], 12
-    while start + 8 <= len(webp):
-        kind, length = struct.unpack_from("<4sI", webp, start)
-        chunks.append((kind, webp[start + 8 : start + 8 + length]))
-        start += 8 + length + length % 2
-    _refuse_animation([kind for kind, _ in chunks].count(b"ANMF"))
-    extra = dict(chunks)
-    carrier = PIL.Image.new("L", (1, 1))
-    carrier.info["exif"] = extra.get(b"EXIF")
-    exif, orientation = _exif_without_orientation(carrier)
-    pixels = _to_floats(imagecodecs.webp_decode(webp))
-    return Image(_upright(pixels, orientation), 8, extra.get(b"ICCP"), exif)
-
-
-def _refuse_animation(frames: int) -> None:
-    if frames > 1:
-        raise ImageError(f"is an animation of {frames} frames; save each as an image first")
-
-
-def _exif_without_orientation(picture: PIL.Image.Image) -> tuple[bytes | None, int]:
-    """The EXIF block without what restoration makes untrue, and the orientation it gave."""
+def _watched(rows: Iterable[np.ndarray], failures: list[Exception]) -> Iterator[np.ndarray]:
+    """The same rows; what they raise is noted, so that it is not taken for a failure to write."""
     try:
-        exif = picture.getexif()
-        orientation = exif.pop(Base.Orientation, 1)
-        if IFD.Exif in exif:
-            details = exif.get_ifd(IFD.Exif)
-            details.pop(Base.ExifImageWidth, None)
-            details.pop(Base.ExifImageHeight, None)
-        return (exif.tobytes() if len(exif) else None), orientation
-    except Exception:
-        # A damaged EXIF block is common and no reason to lose the picture.
-        return None, 1
+        yield from rows
+    except Exception as error:
+        failures.append(error)
+        raise
 
 
-def _rgb_of_inks(picture: PIL.Image.Image, profile: bytes | None) -> np.ndarray:
-    """A CMYK picture as uint8 sRGB (H, W, 3), through its profile where it has a usable one."""
-    if profile:
-        srgb = ImageCms.createProfile("sRGB")
-        with suppress(OSError, ImageCms.PyCMSError):
-            inks = ImageCms.ImageCmsProfile(BytesIO(profile))
-            return np.asarray(ImageCms.profileToProfile(picture, inks, srgb, outputMode="RGB"))
-    return np.asarray(picture.convert("RGB"))
+def _strips(rows: Iterable[np.ndarray], height: int, depth: int) -> Iterator[np.ndarray]:
+    """Floats (h, W, C) of any h, one after another, as integers of ``height`` rows each; the last
+    may have fewer."""
+    parts, missing = [], height
+    for more in rows:
+        start = 0
+        while start < len(more):
+            part = more[start : start + missing]
+            if np.isnan(part).any():
+                raise ImageError("was not written: some of its pixels are not numbers (NaN)")
+            parts.append(to_integers(part, depth))
+            start += len(part)
+            missing -= len(part)
+            if not missing:
+                yield np.concatenate(parts)
+                parts, missing = [], height
+        more = part = None
+    if parts:
+        yield np.concatenate(parts)
 
 
-def _to_floats(samples: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 (H, W) or (H, W, C) to float32 (H, W, C) in 0..1."""
-    pixels = samples.astype(np.float32)
-    pixels /= np.iinfo(samples.dtype).max
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply an EXIF orientation (1 to 8; anything else means upright) to (H, W, C) pixels."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
-# Writing
-
-
-def _encode(file_format: str, image: Image) -> bytes:
-    depth = image.bit_depth if file_format in ("PNG", "TIFF") else 8
-    samples = to_integers(image.pixels, depth)
-    if file_format == "PNG":
-        return _encode_png(samples, image.icc_profile, image.exif)
-    if file_format == "TIFF":
-        return image_tiff.encode_tiff(samples, image.icc_profile)
-
-    exif = image.exif or b""
+def _encode(
+    file_format: str,
+    strips: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    icc_profile: bytes | None,
+    exif: bytes | None,
+) -> bytes:
+    """JPEG or WebP, whose encoders want the picture in one piece."""
+    samples, start = np.empty(shape, np.uint8), 0
+    for strip in strips:
+        samples[start : start + len(strip)] = strip
+        start += len(strip)
+    exif = exif or b""
     if file_format == "JPEG":
         options = {"format": "JPEG", "quality": 95, "subsampling": 0}
         exif = exif if len(exif) <= _LONGEST_JPEG_EXIF else b""
@@ -266,7 +213,7 @@ def _encode(file_format: str, image: Image) -> bytes:
         options = {"format": "WEBP", "lossless": True, "exact": True}
     file = BytesIO()
     picture = PIL.Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
-    picture.save(file, icc_profile=image.icc_profile, exif=exif, **options)
+    picture.save(file, icc_profile=icc_profile, exif=exif, **options)
     return file.getvalue()
 
 
@@ -276,19 +223,3 @@ def to_integers(pixels: np.ndarray, depth: int) -> np.ndarray:
     scaled *= 2**depth - 1
     scaled += 0.5
     return scaled.astype(np.uint8 if depth == 8 else np.uint16, order="C")
-
-
-def _encode_png(samples: np.ndarray, icc_profile: bytes | None, exif: bytes | None) -> bytes:
-    png = bytes(imagecodecs.png_encode(samples[..., 0] if samples.shape[2] == 1 else samples))
-    extra = b""
-    if icc_profile:
-        extra += _png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    if exif:
-        extra += _png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    after_header = 8 + 25
-    return png[:after_header] + extra + png[after_header:]
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)

@@ -72,6 +72,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path.name}: it holds Python objects besides weights ({shortened(error)}), which "
             f"are not loaded because they can run code; export model.state_dict() instead."
         ) from error
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{path}: safetensors opens only paths that are UTF-8; rename it."
+        ) from error
     except MemoryError as error:
         raise CheckpointError(f"{path.name}: it does not fit into memory.") from error
     except Exception as error:  # A damaged file raises anything.
@@ -80,6 +84,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     _check_header(path)
+    str(path).encode()  # What safetensors raises for other names depends on its version.
     with safe_open(path, framework="pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata() or {})

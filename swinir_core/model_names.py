@@ -7,15 +7,12 @@ import re
 from pathlib import PurePosixPath
 
 from .checkpoint import SUFFIXES
+from .file_names import FORBIDDEN, RESERVED
 
 _LONGEST = 200
 """Bytes of a file name in UTF-8; file systems allow 255 and the suffix needs some."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
-_FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f\ud800-\udfff]')
-_RESERVED = re.compile(
-    r"^(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\.|$)", re.IGNORECASE
-)
 
 
 def check_name(name: str) -> PurePosixPath:
@@ -45,12 +42,12 @@ def _check_part(part: str, name: str) -> None:
         raise ValueError(f"{name!r} has an empty part; write a name between and after slashes.")
     if part in (".", ".."):
         raise ValueError(f"{name!r} must not contain {part!r}; it stays inside models/swinir.")
-    forbidden = _FORBIDDEN.search(part)
+    forbidden = FORBIDDEN.search(part)
     if forbidden:
         raise ValueError(f"{name!r} contains {forbidden[0]!r}, which file names cannot hold.")
     if part.endswith((".", " ")) or part.startswith(" "):
         raise ValueError(f"In {name!r} a part begins or ends with a space or ends with a dot.")
-    if _RESERVED.match(part):
+    if RESERVED.match(part):
         raise ValueError(f"{part!r} is a name that Windows keeps for devices; choose another.")
     if len(part.encode()) > _LONGEST:
         raise ValueError(f"A name of {len(part)} characters is too long; shorten it.")

@@ -31,10 +31,15 @@ GPU_PIXELS_AT_ONCE = 2**18
 class Restorer:
     """Runs a model over images of any size.
 
-    The model stays where it is: ``device`` and ``dtype`` are those of its inputs, by default those
-    of its first parameter. ``ensemble`` asks for the paper's x8 self-ensemble, which takes eight
-    times as long. All state of a run is local to the call; only how far tiles of this model have to
-    overlap is found once and kept.
+    The model stays where it is: ``device`` and ``dtype`` are those of its inputs, by default the
+    device of its first parameter and the narrowest type of all. ``ensemble`` asks for the paper's
+    x8 self-ensemble, which takes eight times as long. All state of a run is local to the call; only
+    how far tiles of this model have to overlap is found once and kept.
+
+    The same images, settings and device give the same bytes, in every run and every process. What
+    is run together, and by how many threads, decides on the last bits only: a frame of a batch is
+    that frame alone to within 5e-6 in float32 on a CPU. In the mode ``auto`` it is the free memory
+    that says where a large image is cut; ``memory_budget`` or another mode says it once for all.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class Restorer:
     ) -> None:
         self.model = Ensemble(model) if ensemble else model
         self.device = torch.device(_first_parameter(model).device if device is None else device)
-        self.dtype: torch.dtype = _first_parameter(model).dtype if dtype is None else dtype
+        self.dtype: torch.dtype = _narrowest_type(model) if dtype is None else dtype
 
     @torch.no_grad()
     def __call__(
@@ -93,19 +98,16 @@ class Restorer:
         images, results = images[..., :channels], out[..., :channels]
 
         pieces, plan = self._cut(images, results, tiles, mask)
-        share = 1 / channels if self.model.in_channels == 1 else 1
+        share = 1 / self.runs_of_an_image(channels)
         run = Run(
             total=share * sum(math.prod(piece.tile.size) for piece in pieces),
             most_pixels=plan.at_once * math.prod(plan.largest),
+            most_pieces=plan.at_once,
             share=share,
             progress=progress,
             cancelled=cancelled,
         )
-
-        def overlap() -> int:
-            return self.overlap if tiles.overlap is None else tiles.overlap
-
-        for piece in Execution(self.model, self.device, self.dtype, run, overlap).fill(pieces):
+        for piece in self.execution(run, tiles).fill(pieces):
             if finished is not None:
                 finished(piece)
         if mask is not None:
@@ -113,17 +115,39 @@ class Restorer:
                 mix(image, result, own, scale)
         return out
 
+    def runs_of_an_image(self, channels: int) -> int:
+        """Images of the model's that one of so many ``channels``, not counting alpha, makes: each
+        channel is one to a gray model."""
+        return channels if self.model.in_channels == 1 else 1
+
+    def execution(self, run: Run, tiles: TileSettings) -> Execution:
+        """What does a ``run`` over pieces."""
+
+        def overlap() -> int:
+            return self.overlap if tiles.overlap is None else tiles.overlap
+
+        return Execution(self.model, self.device, self.dtype, run, overlap)
+
     def plan(
-        self, height: int, width: int, tiles: TileSettings | None = None, batch: int = 1
+        self,
+        height: int,
+        width: int,
+        tiles: TileSettings | None = None,
+        batch: int = 1,
+        beside: Callable[[int], int] | None = None,
     ) -> Forecast:
         """How ``batch`` images of this size would be run now, and the memory it would take.
+
+        ``beside`` is asked how many bytes of the machine's memory, model not included, a row of
+        tiles of this height takes where an image is read and written by such rows; in ``auto`` mode
+        tiles are then low enough for that too.
 
         Where they have to be cut and ``tiles`` do not say how far tiles overlap, the model is asked
         for it, once for this ``Restorer``; so it must be ready to run.
         """
         tiles = tiles or TileSettings()
         budget = tiles.memory_budget or free_memory(self.device)
-        plan = self._plan_tiles(height, width, tiles, budget)
+        plan = self._plan_tiles(height, width, tiles, budget, beside)
         pieces = batch
         if plan.tile_count > 1:
             pieces = sum(tile.size == plan.largest for tile in plan.tiles())
@@ -140,11 +164,22 @@ class Restorer:
         """Bytes the model needs on its device for so many tiles or images of this size at once."""
         return self.model.estimate_memory(height, width, self.dtype, self.device, batch)
 
-    def _plan_tiles(self, height: int, width: int, tiles: TileSettings, budget: float) -> TilePlan:
+    def _plan_tiles(
+        self,
+        height: int,
+        width: int,
+        tiles: TileSettings,
+        budget: float,
+        beside: Callable[[int], int] | None,
+    ) -> TilePlan:
         scale, alignment = self.model.scale, self.model.alignment
+        free = free_memory(torch.device("cpu")) if beside else math.inf
 
         def fits(height: int, width: int) -> bool:
-            return self.estimate_memory(height, width) <= budget
+            needed = self.estimate_memory(height, width)
+            rows = beside(height) if beside else 0
+            on_cpu = self.device.type == "cpu"
+            return needed <= budget and rows + (needed if on_cpu else 0) <= free
 
         if tiles.mode == "tiled":
             whole = height <= tiles.tile_height and width <= tiles.tile_width
@@ -177,7 +212,7 @@ class Restorer:
     ) -> tuple[list[Piece], Forecast]:
         """The pieces to run, of (B, H, W, C) into (B, sH, sW, C), and how they are."""
         batch, height, width, channels = images.shape
-        single = channels if self.model.in_channels == 1 else 1
+        single = self.runs_of_an_image(channels)
         plan = self.plan(height, width, tiles, batch * single)
         touched = [None] * batch if mask is None else spread(mask)
         pieces = [
@@ -194,6 +229,12 @@ class Restorer:
 
 def _first_parameter(model: Any) -> Tensor:
     return next(model.parameters())
+
+
+def _narrowest_type(model: Any) -> torch.dtype:
+    """That of the arithmetic: in half precision some parameters stay wider."""
+    types = (parameter.dtype for parameter in model.parameters())
+    return min(types, key=lambda dtype: dtype.itemsize)
 
 
 def _check_images(images: Tensor) -> None:

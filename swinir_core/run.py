@@ -51,6 +51,9 @@ class Run:
     most_pixels: float
     """Input pixels of the most that is run at once: of several pieces, or of one tile."""
 
+    most_pieces: int
+    """Pieces that are run together at most, however small."""
+
     share: float
     """What an input pixel counts: less than one where the channels of an image are run one by
     one."""
@@ -83,7 +86,8 @@ class Run:
 
     def at_once(self, height: int, width: int) -> int:
         """How many pieces of this size may be run together."""
-        return max(math.floor(self.most_pixels / (height * width)), 1)
+        fitting = math.floor(self.most_pixels / (height * width))
+        return max(min(fitting, self.most_pieces), 1)
 
     def ran_out_of_memory(self, pieces: int, height: int, width: int) -> None:
         """From now on at most half of this is run at once."""

@@ -85,6 +85,10 @@ class Span:
     def length(self) -> int:
         return self.stop - self.start
 
+    @property
+    def is_blended(self) -> bool:
+        return bool((self.weights != 1).any())
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -103,17 +107,21 @@ class Tile:
         return image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     def add(self, restored: Tensor, result: Tensor, scale: int) -> None:
-        """Add the tile's ``restored`` pixels (sh, sw, C), which are overwritten, to ``result``
-        (sH, sW, C), weighted; the one may be on a GPU and the other not."""
-        if restored.shape == result.shape:
-            result.copy_(restored)
+        """Add the tile's ``restored`` pixels (sh, sw, C) in 0..1, which are overwritten, to
+        ``result`` (sH, sW, C), weighted; the one may be on a GPU and the other not. The result is
+        the same in whatever order tiles are added."""
+        part = result[
+            self.rows.start * scale : self.rows.stop * scale,
+            self.columns.start * scale : self.columns.stop * scale,
+        ]
+        if not (self.rows.is_blended or self.columns.is_blended):
+            part.copy_(restored)
             return
         for weights in (self.rows.weights[:, None, None], self.columns.weights[:, None]):
             restored.mul_(weights.to(restored.device))
-        result[
-            self.rows.start * scale : self.rows.stop * scale,
-            self.columns.start * scale : self.columns.stop * scale,
-        ] += restored.to(result.device)
+        # Sums of multiples of 2^-23 are exact in float32 up to 2.
+        restored.mul_(2**23).round_().mul_(2**-23)
+        part += restored.to(result.device)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import ImageCms, ImageOps
 from PIL.ExifTags import IFD, Base
 
+from swinir_core import image_io
 from swinir_core.errors import ImageError
 from swinir_core.image_io import Image, check_writable, read_image, write_image
 
@@ -66,13 +68,16 @@ def tiff_with_thumbnail() -> bytes:
     return file.getvalue()
 
 
-def tiff_12_bit(row: bytes) -> bytes:
-    """A gray TIFF of one row of four pixels, byte by byte."""
-    size = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1)]
+def tiff_row(bits: int, row: bytes, palette: tuple[int, ...] = ()) -> bytes:
+    """A TIFF of one row of four pixels, gray or with a palette, byte by byte."""
+    data = row + struct.pack(f"<{len(palette)}H", *palette)
+    size = [(256, 4), (257, 1), (258, bits), (259, 1), (262, 3 if palette else 1)]
     strip = [(273, 8), (277, 1), (278, 1), (279, len(row))]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in size + strip)
-    directory = struct.pack("<H", len(size + strip)) + entries + bytes(4)
-    return b"II*\0" + struct.pack("<I", 8 + len(row)) + row + directory
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in size + strip]
+    if palette:
+        entries.append(struct.pack("<HHII", 320, 3, len(palette), 8 + len(row)))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
 
 
 def profile_where_every_ink_is_white() -> bytes:
@@ -170,7 +175,12 @@ READABLE = {
         DEEP[..., :3],
         65535,
     ),
-    "tiff 12 bit": (tiff_12_bit(b"\x00\x10\x02\xff\xff\x00"), [[1, 2, 4095, 3840]], 4095),
+    "tiff 12 bit": (tiff_row(12, b"\x00\x10\x02\xff\xff\x00"), [[1, 2, 4095, 3840]], 4095),
+    "tiff 1-bit palette": (
+        tiff_row(1, b"\x60\0", (10 << 8, 20 << 8, 30 << 8, 40 << 8, 50 << 8, 60 << 8)),
+        [[[10, 30, 50], [20, 40, 60], [20, 40, 60], [10, 30, 50]]],
+        255,
+    ),
     "tiff white is zero": (
         tiff(FLAT[..., 0], photometric="miniswhite"),
         255 - FLAT[..., 0],
@@ -482,12 +492,11 @@ def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
     write_image(path, Image(np.zeros((2, 2, 3), np.float32)))
     before = path.read_bytes()
 
-    def write_half(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(28, "No space left on device", str(self))
+    def write_half(file: BinaryIO, *_: object) -> None:
+        file.write(before[: len(before) // 2])
+        raise OSError(28, "No space left on device", file.name)
 
-    monkeypatch.setattr(Path, "write_bytes", write_half)
+    monkeypatch.setattr(image_io, "write_png", write_half)
     with pytest.raises(ImageError, match=r"a\.png cannot be written: No space left on device\.$"):
         write_image(path, Image(np.ones((2, 2, 3), np.float32)), overwrite=True)
     assert path.read_bytes() == before

@@ -267,7 +267,8 @@ def test_a_foreign_network_is_cut_too() -> None:
     model = ForeignNetwork(most_pixels=1500)
     result = Restorer(model, "cpu", torch.float32)(images, progress=lambda *x: seen.append(x))
     expected = model.blur(images.movedim(-1, 1)).clamp(0, 1).movedim(1, -1)
-    assert torch.allclose(result, expected, atol=1e-6)
+    # Up to 81 of these tiles are blended in one pixel, each rounded to 2^-23.
+    assert torch.allclose(result, expected, atol=5e-6)
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1] > 2 * 61 * 75
 

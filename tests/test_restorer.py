@@ -237,6 +237,14 @@ def test_no_more_are_run_together_than_asked_for() -> None:
     assert [shape[0] for shape in model.shapes] == [2, 2, 1]
 
 
+def test_no_more_small_tiles_than_asked_for_are_run_together() -> None:
+    model = Recorder(COLOR)
+    Restorer(model)(torch.rand(1, 112, 106, 3), TileSettings("tiled", (35, 43), 8, at_once=1))
+    # Two of the last would have fewer pixels than one of the first.
+    assert model.shapes[0] == (1, 3, 32, 40)
+    assert model.shapes[-1] == (1, 3, 24, 26)
+
+
 def test_tiles_may_be_rectangular() -> None:
     model = Recorder(COLOR)
     Restorer(model)(torch.rand(1, 60, 100, 3), TileSettings("tiled", (32, 64), 8, at_once=1))

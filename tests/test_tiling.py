@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from random import Random
 from typing import Any
 
 import pytest
@@ -203,3 +204,20 @@ def test_wrong_setting(name: str) -> None:
     values, words = WRONG[name]
     with pytest.raises(ValueError, match=words):
         TileSettings(**values)
+
+
+@given(overlap=st.sampled_from([0, 8, 16]), random=st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=20, derandomize=True)
+def test_the_order_in_which_tiles_are_added_changes_nothing(overlap: int, random: Random) -> None:
+    plan = plan_tiles((70, 110), 2, 8, (40, 40), overlap)
+    tiles = [(tile, torch.rand(2 * tile.size[0], 2 * tile.size[1], 3)) for tile in plan.tiles()]
+
+    def added() -> torch.Tensor:
+        result = torch.zeros(140, 220, 3)
+        for tile, pixels in tiles:
+            tile.add(pixels.clone(), result, 2)
+        return result
+
+    in_order = added()
+    random.shuffle(tiles)
+    assert torch.equal(added(), in_order)

@@ -11,6 +11,7 @@ import torch
 
 from ..checkpoint import Checkpoint, write_checkpoint
 from ..config import SwinIRConfig
+from ..errors import WriteError
 from ..files import replacing
 from ..network import SwinIR
 
@@ -28,20 +29,24 @@ _NO_STATE = (
 )
 
 
-class SaveError(OSError):
+class SaveError(WriteError):
     """The disk refused a file of the run. What was saved before is whole."""
 
 
 def keeping_saves(write: Callable[[Path], object], run_dir: Path, name: str) -> None:
     """``write(run_dir / name)``; raises ``SaveError`` naming the file and the way out."""
-    path = run_dir / name
+    # Not made anew: it may have been renamed, or be on a disk that was taken out.
+    if not run_dir.is_dir():
+        raise SaveError(
+            f"{run_dir} is gone: moved, deleted or on a disk that is no longer there; put "
+            "it back and run again with --resume."
+        )
     try:
-        write(path)
-    except OSError as error:
+        write(run_dir / name)
+    except WriteError as error:
         way = "run again with --resume" if (run_dir / STATE).exists() else "start again"
         raise SaveError(
-            f"{path} cannot be written: {error.strerror or error}. What was saved before is "
-            f"whole; make room and {way}."
+            f"{error} What was saved before is whole; put that right and {way}."
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..file_names import shown
 from .settings import (
     DataSettings,
     DegradationSettings,
@@ -137,12 +139,22 @@ def read_config(path: Path, options: Mapping[str, Any] | None = None) -> TrainCo
         if "steps" in options:
             schedule = config.schedule.stretched_to(options["steps"])
             config = dataclasses.replace(config, schedule=schedule)
+        _check_encoding(config)
         return config
     except SettingError as error:
         for name in options:
             if OPTIONS[name] == (error.table, error.key):
                 raise ConfigError(f"--{name} {as_toml(error.value)}: {error.reason}.") from error
         raise ConfigError(f"{path}: {error}.") from error
+
+
+def _check_encoding(config: TrainConfig) -> None:
+    """Raise ``ConfigError`` where a path has bytes that no settings file can hold."""
+    for line in config.to_toml().splitlines():
+        if re.search("[\ud800-\udfff]", line):
+            raise ConfigError(
+                f"{shown(line)}: settings are kept as UTF-8, which this path is not; rename it."
+            )
 
 
 def _read_tables(path: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from .tasks import Task, to_float
 
 def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
     """Every image file beneath the folders, but not beneath the folders ``without``, in an order
-    that does not depend on the disk.
+    that depends neither on the disk nor on the system.
 
     Raises ``ValueError`` for a folder that is none, and where there is no image at all.
     """
@@ -32,7 +33,7 @@ def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[P
     paths = [
         path
         for folder in folders
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(folder.rglob("*"), key=lambda path: path.parts)
         if path.suffix.lower() in IMAGE_SUFFIXES
         and path.is_file()
         and left_out.isdisjoint(path.resolve().parents)
@@ -199,8 +200,10 @@ def batches(
     share = patches.batch // processes
     first = process * share
     numbers = (step * patches.batch + first + i for step in steps for i in range(share))
-    # Forked workers share the photographs; others would each be sent a copy.
-    fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()
+    # Forked workers share the photographs; others would each be sent a copy. Apple's libraries do
+    # not survive a fork.
+    methods = multiprocessing.get_all_start_methods()
+    fork = workers > 0 and "fork" in methods and sys.platform != "darwin"
     loader = DataLoader(
         patches,
         share,

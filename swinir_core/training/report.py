@@ -18,6 +18,7 @@ from .validation import ValidationImage, restored
 
 LOG = "log.csv"
 CURVES = "curves.png"
+SAMPLES = "samples"
 TERMS = ("pixel", "perceptual", "gan", "critic")
 COLUMNS: tuple[str, ...] = ("step", "seconds", "learning_rate", "loss", *TERMS, "psnr", "ssim")
 """Of the table. ``loss`` is the sum of ``pixel``, ``perceptual`` and ``gan``; ``critic`` is the
@@ -92,7 +93,6 @@ def write_samples(path: Path, model: SwinIR, images: Sequence[ValidationImage]) 
     for row in rows:
         canvas[top : top + row.shape[0], : row.shape[1]] = row
         top += row.shape[0] + _GAP
-    path.parent.mkdir(exist_ok=True)
     _write_png(path, Image.fromarray(canvas))
 
 

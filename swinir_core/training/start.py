@@ -12,14 +12,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoint import Checkpoint, read_checkpoint
 from ..config import SwinIRConfig
-from ..files import replacing
+from ..files import check_target, remove_abandoned, replacing
 from ..models import find_model
 from ..network import SwinIR
-from .checkpointing import STATE, SaveError, keeping_saves, read_state, take_over
+from .checkpointing import STATE, read_state, take_over
 from .config import TrainConfig
 from .data import Patches, Photos, image_paths
 from .init import init_weights
 from .objective import Objective
+from .report import SAMPLES
 from .runtime import make_accelerator, memory_for_images
 from .tables import SettingError
 from .tasks import Task, build_task
@@ -112,20 +113,14 @@ def check_folder(out: Path, resume: bool) -> None:
 
 
 def start_folder(config: TrainConfig) -> None:
-    """Make the folder and write down how the run was configured."""
+    """Make the folder and write down how the run was configured. Raises ``WriteError``, also where
+    the state could not be saved later."""
     out = config.run.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaveError(
-            f"{out} cannot be made: {error.strerror}; choose another folder."
-        ) from error
-
-    def write(path: Path) -> None:
-        with replacing(path) as part:
-            part.write_text(config.to_toml(), encoding="utf-8")
-
-    keeping_saves(write, out, SETTINGS)
+    with replacing(out / SETTINGS) as part:
+        part.write_text(config.to_toml(), encoding="utf-8")
+    check_target(out / STATE)
+    remove_abandoned(out)
+    remove_abandoned(out / SAMPLES)
 
 
 def read_start(config: TrainConfig, resume: bool) -> Checkpoint | None:

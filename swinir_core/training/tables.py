@@ -99,5 +99,6 @@ def as_toml(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(as_toml, value))}]"
     if isinstance(value, (str, Path)):
-        return json.dumps(str(value), ensure_ascii=False)
+        # JSON allows one character that TOML does not.
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else str(value)

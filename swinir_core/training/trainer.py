@@ -27,6 +27,7 @@ from .objective import Critic, Objective
 from .report import (
     CURVES,
     LOG,
+    SAMPLES,
     Row,
     read_rows,
     summary,
@@ -225,7 +226,7 @@ class Trainer:
             samples = self.images[: self.config.run.samples]
             if samples:
                 self._write(
-                    f"samples/step_{self.step:08}.png",
+                    f"{SAMPLES}/step_{self.step:08}.png",
                     lambda path: write_samples(path, self.average, samples),
                 )
             if row["psnr"] > self.best:
@@ -266,7 +267,8 @@ class Trainer:
         self._write(STATE, lambda path: write_state(path, state))
 
     def _write_weights(self, name: str, metadata: dict[str, str]) -> None:
-        metadata = {"trained_steps": str(self.step), **metadata}
+        run = {"trained_steps": str(self.step), "seed": str(self.config.run.seed)}
+        metadata = run | metadata
         self._write(name, lambda path: write_weights(path, self.average, metadata))
 
     def _write(self, name: str, write: Callable[[Path], object]) -> None:

@@ -173,7 +173,7 @@ def test_our_own_model_is_saved(host: ComfyHost, models: Path, precision: str) -
 
     (name,) = run_for_text(host, graph, "text")
 
-    assert name == str(Path("kept", f"own_{precision}.safetensors"))
+    assert name == f"kept/own_{precision}.safetensors"
     assert_holds(models / name, model, getattr(torch, precision))
     assert sc.read_checkpoint(models / name).metadata == {"trained_on": "stamps"}
 
@@ -201,13 +201,15 @@ def test_nothing_is_overwritten(host: ComfyHost, models: Path, upscale_models: P
     (models / "taken.safetensors").write_bytes(b"precious")
     (upscale_models / "taken_2.safetensors").write_bytes(b"may be found in place of ours")
     (models / "taken_3.safetensors").mkdir()
+    # A link that leads nowhere: as yet, or because a disk is not there.
+    (models / "taken_4.safetensors").symlink_to(models / "gone.safetensors")
     names = []
 
     for precision in ("float16", "float32"):
         graph = saving(ours("source.safetensors"), name="taken", precision=precision)
         names += run_for_text(host, graph, "text")
 
-    assert names == ["taken_4.safetensors", "taken_5.safetensors"]
+    assert names == ["taken_5.safetensors", "taken_6.safetensors"]
     assert (models / "taken.safetensors").read_bytes() == b"precious"
     assert not list(models.glob(".*"))
 
@@ -252,4 +254,4 @@ def test_a_folder_that_cannot_be_made_is_explained(host: ComfyHost, models: Path
 
     result = host.run_failing(saving(ours("bundled/upscale x2 (light)"), name="a_file/model"))
 
-    assert "model.safetensors cannot be written: " in result.error
+    assert f"model.safetensors cannot be written: {models / 'a_file'} is not a f" in result.error

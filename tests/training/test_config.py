@@ -378,3 +378,16 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(line.split()) > 5 for line in listed)
     assert main(["train", "laptop_denoise", "--show"]) == 0
     assert capsys.readouterr().out == ready_configs()["laptop_denoise"].read_text()
+
+
+@pytest.mark.parametrize("option", ["data", "out"])
+def test_a_run_needs_names_its_settings_can_hold(option: str) -> None:
+    given = {"data": (Path("a"),), "out": Path("b"), option: Path("caf\udce9")}
+    given["data"] = (given["data"],) if option == "data" else given["data"]
+    with pytest.raises(
+        ConfigError, match=r"caf\\udce9\W+settings are kept as UTF-8, which this path"
+    ):
+        read_config(find_config("laptop_denoise"), given)
+    given[option] = (Path("图\x7f\u2028"),) if option == "data" else Path("图\x7f\u2028")
+    config = read_config(find_config("laptop_denoise"), given)
+    assert "图\\u007f\u2028" in config.to_toml()

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swinir_core import files
 from swinir_core.checkpoint import read_checkpoint
 from swinir_core.cli import main
 from swinir_core.config import SwinIRConfig
@@ -27,6 +29,7 @@ from swinir_core.training.report import read_rows
 from swinir_core.training.runtime import make_accelerator
 from swinir_core.training.schedule import FINAL_SHARE, ema_decay, learning_rate
 from swinir_core.training.settings import ScheduleSettings
+from swinir_core.training.start import start_folder
 from swinir_core.training.trainer import Trainer
 from tests.training.runs import GAN, JPEG, SR, tiny_config, tiny_trainer, write_config
 
@@ -264,7 +267,11 @@ def test_the_best_is_kept_apart_from_the_last(
     monkeypatch.setattr(trainer, "_scores", lambda: next(scores))
     trainer.run()
     best, last = (read_checkpoint(config.run.out / f"{n}.safetensors") for n in ("best", "last"))
-    assert best.metadata == {"trained_steps": "4", "validation": "PSNR 22.00 dB, SSIM 0.6000"}
+    assert best.metadata == {
+        "trained_steps": "4",
+        "seed": "0",
+        "validation": "PSNR 22.00 dB, SSIM 0.6000",
+    }
     assert last.metadata["trained_steps"] == "6"
     assert resumed(config).best == 22
 
@@ -309,14 +316,11 @@ def test_a_full_disk_loses_nothing(
     continued = resumed(config)
     continued.best = -math.inf
 
-    def full(self: Path, data: Any, write_bytes=Path.write_bytes) -> int:
-        if not self.name.removeprefix(".").startswith(name):
-            return write_bytes(self, data)
-        write_bytes(self, bytes(data)[:10])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(part: Path) -> None:
+        if part.name.removeprefix(".").startswith(name):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: full(path, text.encode()))
+    monkeypatch.setattr(files, "_flush_file", full)
     with pytest.raises(
         SaveError, match=rf"{name}\..* cannot be written: No space left .* --resume\."
     ):
@@ -339,7 +343,40 @@ def test_a_folder_that_cannot_be_made_is_said(
     (folder / "file").touch()
     path = write_config(folder, {"run": {"out": "file/run"}})
     assert main(["train", str(path)]) == 1
-    assert "run cannot be made: Not a directory; choose another" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert re.search(r"settings\.toml cannot be written: \S*file is not a folder\.\n$", error)
+
+
+def test_a_state_that_could_not_be_saved_is_said_before_training(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(folder)
+    assert main(["train", str(path)]) == 0
+    saved = (folder / "run" / "log.csv").read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, _: path.name != "state.pt")
+    assert main(["train", str(path), "--resume"]) == 1
+    assert capsys.readouterr().err.endswith("state.pt cannot be written: it is read-only.\n")
+    assert (folder / "run" / "log.csv").read_bytes() == saved
+
+
+def test_a_run_removes_what_a_killed_one_left(folder: Path) -> None:
+    config = tiny_config(folder)
+    for name in ("run", "run/samples"):
+        left = folder / name / ".state-00000000-1-0123abcd.part"
+        left.parent.mkdir()
+        left.touch()
+        os.utime(left, (0, 0))
+    start_folder(config)
+    assert not list(folder.rglob("*.part"))
+
+
+def test_a_folder_that_is_moved_away_while_training_is_said(folder: Path) -> None:
+    config = tiny_config(folder, {"run": {"log_every": 3}})
+    trainer = tiny_trainer(config)
+    config.run.out.rename(folder / "elsewhere")
+    with pytest.raises(SaveError, match=r"run is gone: .* put it back and run again"):
+        trainer.run()
+    assert not config.run.out.exists()
 
 
 NO_STATE = {

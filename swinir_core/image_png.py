@@ -1,0 +1,126 @@
+"""PNG in and out: decoded into an array of the caller's, written as rows arrive.
+
+Numbers in brackets are sections of the PNG specification, third edition (W3C).
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
+
+from .scratch import allocate
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_HIDDEN = b"skIp"
+_COLOUR_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
+
+_LEVEL = 4
+"""Of compression. With the filters below results are as large as those of libpng's defaults, and
+are made four to six times as fast; level 6 saves three percent and takes four times as long."""
+
+
+def read_png(path: Path, scratch: Path | None) -> tuple[np.ndarray, bytes | None]:
+    """The samples of a PNG file, uint8 or uint16 (H, W, C), and its eXIf chunk.
+
+    Palettes become RGB, a transparent colour becomes alpha and fewer than 8 bits become 8. Whatever
+    the decoder raises for a damaged file passes through.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as png:
+        chunks = _chunks(png)
+        width, height, depth, colour, *_ = struct.unpack_from(">IIBBBBB", png, chunks[0][1])
+        kinds = {kind for kind, _, _ in chunks}
+        channels = _COLOUR_CHANNELS[colour] + (colour >= 4 or b"tRNS" in kinds)
+        exif = None
+        for kind, start, stop in chunks:
+            if kind == b"eXIf":
+                exif = png[start:stop]
+            if kind not in _PIXEL_CHUNKS:
+                _hide(png, start, stop)
+        samples = allocate((height, width, channels), f"u{-(-depth // 8)}", scratch)
+        imagecodecs.png_decode(png, out=samples if channels > 1 else samples[..., 0])
+    return samples, exif
+
+
+def write_png(
+    file: BinaryIO,
+    strips: Iterable[np.ndarray],
+    shape: tuple[int, int, int],
+    depth: int,
+    icc_profile: bytes | None,
+    exif: bytes | None,
+) -> None:
+    """Write strips (h, W, C) of samples of 8 or 16 bits, together ``shape`` (H, W, C), C of 1 to 4,
+    one after another."""
+    height, width, channels = shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    file.write(SIGNATURE)
+    _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    if icc_profile:
+        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
+    if exif:
+        _write_chunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    compressor = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED)
+    step = channels * depth // 8
+    above = np.zeros((1, width * step), np.uint8)
+    for strip in strips:
+        rows = strip.astype(f">u{depth // 8}", order="C").view(np.uint8)
+        rows = rows.reshape(len(strip), width * step)
+        filtered = filter_rows(rows, np.concatenate([above, rows[:-1]]), step)
+        _write_chunk(file, b"IDAT", compressor.compress(filtered.tobytes()))
+        above = rows[-1:]
+    _write_chunk(file, b"IDAT", compressor.flush())
+    _write_chunk(file, b"IEND", b"")
+
+
+def filter_rows(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
+    """Bytes (h, n) and those of the rows above them to (h, 1 + n): of the five filters (9.2) the
+    one with the least sum of absolute differences (12.7), and before every row its number.
+
+    ``step`` is the number of bytes between a byte and its neighbour to the left.
+    """
+    left, corner = np.zeros_like(rows), np.zeros_like(rows)
+    left[:, step:] = rows[:, :-step]
+    corner[:, step:] = above[:, :-step]
+    a, b, c = (x.astype(np.int16) for x in (left, above, corner))
+    # How far the estimate a + b - c is from each of its terms.
+    from_a, from_b, from_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+    nearest = np.where(from_b <= from_c, above, corner)
+    paeth = np.where((from_a <= from_b) & (from_a <= from_c), left, nearest)
+    mean = ((a + b) >> 1).astype(np.uint8)
+    filtered = np.stack([rows, rows - left, rows - above, rows - mean, rows - paeth])
+    cost = np.minimum(filtered, -filtered).sum(axis=2, dtype=np.uint64)
+    best = cost.argmin(axis=0)
+    chosen = filtered[best, np.arange(len(rows))]
+    return np.hstack([best[:, None].astype(np.uint8), chosen])
+
+
+def _chunks(png: mmap.mmap) -> list[tuple[bytes, int, int]]:
+    """Kind of every chunk, and where its data start and stop (5.3)."""
+    chunks, start = [], len(SIGNATURE)
+    while start < len(png):
+        length, kind = struct.unpack_from(">I4s", png, start)
+        chunks.append((kind, start + 8, start + 8 + length))
+        start += length + 12
+    return chunks
+
+
+def _hide(png: mmap.mmap, start: int, stop: int) -> None:
+    """Make a chunk one that libpng knows nothing of; of others it may print warnings. The mapping
+    is a private one and the file stays what it is."""
+    png[start - 4 : start] = _HIDDEN
+    png[stop : stop + 4] = struct.pack(">I", zlib.crc32(png[start:stop], zlib.crc32(_HIDDEN)))
+
+
+def _write_chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
+    file.write(struct.pack(">I", len(data)) + kind)
+    file.write(data)
+    file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
