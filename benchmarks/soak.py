@@ -41,12 +41,11 @@ class Watch:
 
     def __init__(self, process_id: int) -> None:
         self._process = psutil.Process(process_id)
-        self.readings: list[tuple[float, int, int]] = []
-        """(seconds, resident bytes, open files)"""
+        self.readings: list[tuple[int, int]] = []
+        """(resident bytes, open files)"""
 
     def read(self) -> None:
-        memory, files = self._process.memory_info().rss, self._process.num_fds()
-        self.readings.append((time.monotonic(), memory, files))
+        self.readings.append((self._process.memory_info().rss, self._process.num_fds()))
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -120,7 +119,8 @@ def restoring(seed: int, model: str, side: int = 64, **settings: Any) -> dict[st
 
 
 def run_frames(host: ComfyHost, count: int) -> dict[str, Any]:
-    """``count`` frames of 48x48 in one prompt, after two such prompts of 50 frames to warm up."""
+    """``count`` frames of 48x48 in one prompt, after two such prompts of 50 frames to warm up; then
+    as many again in ten prompts, for the time that each tenth takes."""
     watch = Watch(host.process_id)
 
     def frames(seed: int, count: int) -> dict[str, Node]:
@@ -134,18 +134,24 @@ def run_frames(host: ComfyHost, count: int) -> dict[str, Any]:
 
     for seed in (0, 1):
         host.run(frames(seed, 50))
-    started = time.monotonic()
     with watch.watching():
         host.run(frames(2, count))
-    seconds = time.monotonic() - started
-    tenths = in_tenths([memory for _, memory, _ in watch.readings])
+    tenths = in_tenths([memory for _, memory in watch.readings])
     output = count * 96 * 96 * 3 * 4
+    seconds = [seconds_of(host.run(frames(3 + i, count // 10))) for i in range(10)]
     return {
         "count": count,
-        "seconds_per_frame": round(seconds / count, 4),
         "output_megabytes": round(output / 2**20),
         "memory_megabytes_by_tenths": [round(value / 2**20) for value in tenths],
+        "seconds_per_frame_by_tenths": [round(own * 10 / count, 4) for own in seconds],
     }
+
+
+def seconds_of(result: Result) -> float:
+    """From the start of a prompt to its end, as the host has noted them."""
+    names = ("execution_start", "execution_success")
+    begun, ended = (result.messages[name]["timestamp"] for name in names)
+    return (ended - begun) / 1000
 
 
 def run_prompts(host: ComfyHost, count: int) -> dict[str, Any]:
@@ -169,9 +175,7 @@ def run_prompts(host: ComfyHost, count: int) -> dict[str, Any]:
         prompt, size = waiting.pop(0)
         result = Result(host, host.wait(prompt))
         assert result.succeeded, result.messages
-        stamps = result.messages
-        begun, ended = (stamps[f"execution_{name}"]["timestamp"] for name in ("start", "success"))
-        seconds.append((ended - begun) / 1000)
+        seconds.append(seconds_of(result))
         assert result.image().shape[:2] == size
         watch.read()
     return {
@@ -202,7 +206,7 @@ def run_cancels(host: ComfyHost, count: int) -> dict[str, Any]:
 
 
 def levels(watch: Watch) -> dict[str, Any]:
-    _, memory, files = zip(*watch.readings, strict=True)
+    memory, files = zip(*watch.readings, strict=True)
     return {
         "memory_megabytes_by_tenths": [round(value / 2**20) for value in in_tenths(memory)],
         "open_files_by_tenths": [round(value) for value in in_tenths(files)],
