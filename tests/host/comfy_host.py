@@ -131,19 +131,19 @@ class ComfyHost:
         assert (status, reply["node_errors"]) == (200, {}), reply
         return reply["prompt_id"]
 
-    def wait(self, prompt_id: str) -> dict[str, Any]:
+    def wait(self, prompt_id: str, seconds: float = RUN_SECONDS) -> dict[str, Any]:
         """The history entry of a workflow once it has ended, well or not."""
-        deadline = time.monotonic() + RUN_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             entry = self.get_json(f"/history/{prompt_id}").get(prompt_id)
             if entry is not None:
                 return entry
             time.sleep(0.1)
-        raise TimeoutError(f"the workflow did not end in {RUN_SECONDS} s:\n{self.new_log()}")
+        raise TimeoutError(f"the workflow did not end in {seconds} s:\n{self.new_log()}")
 
-    def run(self, graph: Graph) -> Result:
+    def run(self, graph: Graph, seconds: float = RUN_SECONDS) -> Result:
         """Run a workflow that must succeed."""
-        result = Result(self, self.wait(self.submit(graph)))
+        result = Result(self, self.wait(self.submit(graph), seconds))
         assert result.succeeded, result.messages
         return result
 
