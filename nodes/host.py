@@ -11,7 +11,7 @@ import inspect
 import math
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import comfy.model_management
@@ -63,8 +63,9 @@ def register_model_folder() -> None:
 
 
 def model_files() -> list[str]:
-    """Names of all model files, relative to their folders."""
-    return folder_paths.get_filename_list(MODEL_FOLDER)
+    """Names of all model files, relative to their folders, with slashes on every system: a workflow
+    saved on one is opened on another."""
+    return [PurePath(name).as_posix() for name in folder_paths.get_filename_list(MODEL_FOLDER)]
 
 
 def model_path(name: str) -> Path:

@@ -65,6 +65,14 @@ class SwinIRModelLoader(io.ComfyNode):
         return io.NodeOutput(SwinIRUpscaleModel(checkpoint))
 
     @classmethod
+    def validate_inputs(cls, model_name: str | None) -> bool | str:
+        """In the place of the host's own check, which knows the separators of its system only. A
+        name that another node will give is not known yet."""
+        if model_name is None or slashed(model_name) in model_names():
+            return True
+        return f"there is no model {model_name!r}; press R to read the list again."
+
+    @classmethod
     def fingerprint_inputs(cls, model_name: str) -> tuple[int, int]:
         """Changes when the file is replaced, so that the host loads it anew."""
         stat = find_file(model_name).stat()
@@ -79,4 +87,11 @@ def model_names() -> list[str]:
 def find_file(model_name: str) -> Path:
     """The file behind a choice. Names come from the outside: only known ones lead to a file."""
     bundled = {BUNDLED + info.title: info.path for info in bundled_models()}
-    return bundled[model_name] if model_name in bundled else host.model_path(model_name)
+    name = slashed(model_name)
+    return bundled[name] if name in bundled else host.model_path(name)
+
+
+def slashed(model_name: str) -> str:
+    """A name from ``model_names`` for one that other packs or older workflows write with the
+    backslashes of Windows, unless there is a file with a backslash in its very name."""
+    return model_name if model_name in model_names() else model_name.replace("\\", "/")

@@ -71,7 +71,7 @@ def _rebuilt(upscale_model: ImageModelDescriptor) -> Runnable:
 def _official_names(foreign: Any) -> dict[str, Tensor]:
     """Weights and buffers as in a file; spandrel renames the convolution after an unshuffling."""
     weights = dict(foreign.state_dict())
-    if foreign.start_unshuffle > 1:
+    if getattr(foreign, "start_unshuffle", 1) > 1:  # Before spandrel 0.4.2.
         for kind in ("weight", "bias"):
             weights[f"conv_first.1.{kind}"] = weights.pop(f"conv_first.{kind}")
     return weights

@@ -90,4 +90,5 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
 
     def _is_own(self, device: torch.device) -> bool:
         own = self.patcher.load_device
-        return device.type == own.type and device.index in (None, own.index)
+        same = device.index == own.index or None in (device.index, own.index)
+        return device.type == own.type and same

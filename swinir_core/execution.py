@@ -15,7 +15,7 @@ from torch import Tensor
 from .color import rgb_to_gray
 from .errors import PrecisionError
 from .image_model import ImageModel
-from .memory import is_out_of_memory
+from .memory import is_out_of_memory, release_cached_memory
 from .run import Run
 from .tiling import Tile, TilePlan, can_be_cut, plan_fitting
 
@@ -164,11 +164,3 @@ class Execution:
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-def release_cached_memory(device: torch.device) -> None:
-    """Give back what the allocator of a GPU keeps for tensors of the size that did not fit."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

@@ -70,8 +70,8 @@ def time_run(run: Callable[[], Tensor], device: torch.device) -> tuple[float, Te
 
 
 def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
 

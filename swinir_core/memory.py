@@ -24,6 +24,14 @@ _INDEX_BYTES = 8
 _CPU_STRIP_PIXELS = 2**12
 _GPU_STRIP_PIXELS = 2**17
 
+_OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory", "not enough memory", "could not create a memory"),
+    *("BLAS_STATUS_ALLOC_FAILED", "rocblas_status_memory_error"),  # NVIDIA's and AMD's
+    "Invalid buffer size",  # Apple's, for more than one buffer may hold
+    *("OUT_OF_DEVICE_MEMORY", "OUT_OF_HOST_MEMORY", "OUT_OF_RESOURCES"),  # Intel's
+    "not enough GPU video memory",  # DirectML's
+)
+
 
 def tokens_at_once(device: torch.device) -> int:
     """Feature pixels a Swin layer runs over at a time: so many that its temporaries fit the cache
@@ -75,26 +83,32 @@ def estimate_memory(
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes a run may take on ``device`` now, without pushing anything else out."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    """Bytes a run may take on ``device`` now, without pushing anything else out; of a device that
+    does not tell, such as those of DirectML, what the machine has free."""
+    if device.type in ("cuda", "xpu"):
+        backend = getattr(torch, device.type)
+        allocated = backend.memory_allocated(device)
+        try:
+            free, _ = backend.mem_get_info(device)
+        except RuntimeError:  # Some of Intel's know only how much they have in all.
+            return backend.get_device_properties(device).total_memory - allocated
+        return free + backend.memory_reserved(device) - allocated
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return psutil.virtual_memory().available
 
 
+def release_cached_memory(device: torch.device) -> None:
+    """Give back what the allocator of a GPU keeps for tensors of the size that did not fit."""
+    if device.type in ("cuda", "mps", "xpu"):
+        getattr(torch, device.type).empty_cache()
+
+
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether ``error`` says that memory ran out: of CUDA, MPS, or of the CPU's allocator."""
+    """Whether ``error`` says that memory ran out: of a GPU of whatever make, or of the CPU."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error)
-        for words in (
-            *("out of memory", "can't allocate memory", "not enough memory"),
-            *("CUBLAS_STATUS_ALLOC_FAILED", "could not create a memory"),
-        )
-    )
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _layer_bytes(config: SwinIRConfig, tokens: int, dtype: torch.dtype) -> int:

@@ -63,10 +63,11 @@ def edge_error(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     before = model(x[..., :middle, :middle]).float() - whole[..., :kept, :kept]
     behind = model(x[..., middle:, middle:]).float() - whole[..., kept:, kept:]
     both = torch.maximum(before.flip(-1, -2).abs(), behind.abs()).amax((0, 1))
-    distance = torch.arange(kept, device=both.device) // (kept // middle)
+    both = both.cpu()  # What follows is little, and not every device can do it.
+    distance = torch.arange(kept) // (kept // middle)
     nearest = torch.minimum(distance[:, None], distance).flatten()
     error = both.new_zeros(middle).scatter_reduce(0, nearest, both.flatten(), "amax")
-    return error.flip(0).cummax(0).values.flip(0).cpu()
+    return error.flip(0).cummax(0).values.flip(0)
 
 
 def pattern(channels: int, side: int) -> Tensor:

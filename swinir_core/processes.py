@@ -38,9 +38,10 @@ class Processes:
 
     def device(self, device: str) -> str:
         """``device``, or this process's own where the machine has several of that kind."""
-        if self.count == 1 or not device.startswith("cuda"):
+        kind = device.partition(":")[0]
+        if self.count == 1 or kind not in ("cuda", "xpu"):
             return device
-        return f"cuda:{self.local_index % torch.cuda.device_count()}"
+        return f"{kind}:{self.local_index % getattr(torch, kind).device_count()}"
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """Of what all processes have to do, what this one does: every ``count``-th."""

@@ -174,7 +174,8 @@ class WindowPlan:
         for group in self.shifted:
             for index in group.index.split(self.windows_at_once):
                 part = tokens.index_select(0, index.flatten()).view(*index.shape, -1)
-                tokens.index_copy_(0, index.flatten(), layer(part, group.mask).flatten(0, 1))
+                # Not index_copy_, which Apple's GPUs do not have in torch 2.6.
+                tokens[index.flatten()] = layer(part, group.mask).flatten(0, 1)
 
     def add_convolved(self, x: Tensor, conv: nn.Module, y: Tensor) -> Tensor:
         """``x + conv(y)``, both (windows, N, C); in place where no gradients are wanted."""

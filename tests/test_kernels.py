@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import logging
 import os
@@ -129,15 +130,19 @@ def test_compiles_and_keeps_all_in_registers(
     options = kernel_options(torch_dtype, head_dim, size, shifted=True)
     constants = {name: options.pop(name) for name in attend_window.arg_names[5:]}
     numbers = dict.fromkeys(("heads", "rows", "columns"), "i32")
-    aligned = [["tt.divisibility", 16]]
-    source = ASTSource(
-        attend_window,
-        signature={"qkv": f"*{dtype}", "bias": "*fp32"}
-        | numbers
-        | dict.fromkeys(constants, "constexpr"),
-        constexprs=constants,
-        attrs={(0,): aligned, (1,): aligned},
-    )
+    signature = {"qkv": f"*{dtype}", "bias": "*fp32"} | numbers
+    if "constexprs" in inspect.signature(ASTSource).parameters:
+        aligned = [["tt.divisibility", 16]]
+        source = ASTSource(
+            attend_window,
+            signature=signature | dict.fromkeys(constants, "constexpr"),
+            constexprs=constants,
+            attrs={(0,): aligned, (1,): aligned},
+        )
+    elif architecture >= 100:
+        pytest.skip("Triton 3.2, of torch 2.6, dies of an architecture it does not know")
+    else:
+        source = ASTSource(attend_window, signature, constants)
     compiled = triton.compile(source, GPUTarget("cuda", architecture, 32), options)
 
     # Offsets of large maps exceed 32 bits.
@@ -150,14 +155,16 @@ def test_compiles_and_keeps_all_in_registers(
     if not tool.exists():
         pytest.skip("this build of Triton does not bring cuobjdump")
     usage = subprocess.check_output([tool, "--dump-resource-usage", binary], text=True)
-    assert "STACK:0" in usage, usage
     assert compiled.metadata.shared <= 99 * 1024
+    if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6):  # Before, up to 600 bytes.
+        assert "STACK:0" in usage, usage
 
 
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine that seems to have an Ampere GPU."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(kernels, "_reasons_given", set())
     kernels.usable.cache_clear()
     yield
     kernels.usable.cache_clear()
@@ -236,10 +243,11 @@ def test_failing_self_check_is_said_once(
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC.")
 
     monkeypatch.setattr(self_check, "check", fail)
-    for _ in range(2):
-        assert not kernels.usable(GPU, torch.float16, 8, 30)
+    caplog.set_level(logging.DEBUG)
+    for head_dim in (30, 30, 10):
+        assert not kernels.usable(GPU, torch.float16, 8, head_dim)
     (record,) = caplog.records
-    assert record.levelno == logging.WARNING
+    assert record.levelno == logging.INFO
     assert record.name == "swinir_core.kernels"
     message = record.getMessage()
     assert "takes the plain path" in message

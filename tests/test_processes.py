@@ -152,7 +152,9 @@ def test_two_processes_do_the_work_of_one(model: str) -> None:
     Path("both.py").write_text(BOTH, "utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch += ["--nproc_per_node", "2", "both.py"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # The launcher would take one thread each, and their number decides on the last bits.
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads}
     done = subprocess.run(
         launch, env=environment, capture_output=True, text=True, timeout=600, check=False
     )

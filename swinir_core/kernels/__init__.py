@@ -23,6 +23,8 @@ _LOWEST_CAPABILITY = (8, 0)
 _LARGEST_WINDOW = 16
 _LARGEST_HEAD_DIM = 64
 
+_reasons_given: set[str] = set()
+
 
 @functools.cache
 def usable(device: torch.device, dtype: torch.dtype, size: int, head_dim: int) -> bool:
@@ -31,7 +33,7 @@ def usable(device: torch.device, dtype: torch.dtype, size: int, head_dim: int) -
     It is on a CUDA device (NVIDIA of compute capability 8.0 or later, or ROCm) where Triton is
     installed, for float16, bfloat16 and float32, windows up to 16 and head dimensions up to 64,
     if it agrees there with plain torch on a tiny feature map. The first call for each combination
-    compiles and compares; where that fails it logs one warning with the reason.
+    compiles and compares; why that failed is logged, each reason once.
     """
     if device.type != "cuda" or dtype not in _DTYPES:
         return False
@@ -46,11 +48,13 @@ def usable(device: torch.device, dtype: torch.dtype, size: int, head_dim: int) -
 
         check(device, dtype, size, head_dim)
     except Exception as error:  # A missing compiler, an unknown device, a driver too old...
-        _logger.warning(
-            "Window attention takes the plain path, because its Triton kernel failed on %s "
-            "(%s, window %d, head dimension %d): %s: %s",
-            *(device, dtype, size, head_dim, type(error).__name__),
-            textwrap.shorten(str(error), 300),
-        )
+        reason = f"{type(error).__name__}: {textwrap.shorten(str(error), 300)}"
+        if reason not in _reasons_given:
+            _reasons_given.add(reason)
+            _logger.info(
+                "Window attention takes the plain path, because its Triton kernel failed on %s "
+                "(%s, window %d, head dimension %d): %s",
+                *(device, dtype, size, head_dim, reason),
+            )
         return False
     return True

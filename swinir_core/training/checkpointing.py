@@ -61,7 +61,8 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with replacing(path) as part:
-        part.write_bytes(buffer.getbuffer())
+        # Not getbuffer(): Python 3.12.1 dies of one in the traceback of a failed write.
+        part.write_bytes(buffer.getvalue())
 
 
 def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:

@@ -243,6 +243,11 @@ def check_configured_folders_come_first_and_list_models_only() -> None:
     assert suffixes is not folder_paths.supported_pt_extensions
 
 
+def check_a_name_that_comes_by_a_link_is_checked_when_it_is_there() -> None:
+    assert pack.SwinIRModelLoader.validate_inputs(None) is True
+    assert "no model 'x3'" in pack.SwinIRModelLoader.validate_inputs("x3")
+
+
 def check_names_lead_nowhere_else() -> None:
     secret = BASE / "secret.safetensors"
     secret.write_bytes((BASE / "models" / "swinir" / "x2.safetensors").read_bytes())

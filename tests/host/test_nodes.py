@@ -119,7 +119,7 @@ def test_a_new_file_is_listed_and_bundled_models_come_first(
     options = info["input"]["required"]["model_name"][1]["options"]
 
     assert options[0] == "bundled/upscale x2 (light)"
-    assert {str(Path("sub/new.safetensors")), "shared.safetensors"} < set(options)
+    assert {"sub/new.safetensors", "shared.safetensors"} < set(options)
     assert "readme.txt" not in options
 
 
@@ -134,13 +134,24 @@ def test_only_listed_models_are_accepted(
 
     status, reply = host.post("/prompt", {"prompt": graph})
 
-    if status == 400:
-        (error,) = reply["node_errors"]["loader"]["errors"]
-        assert error["type"] == "value_not_in_list"
-        host.new_log()  # The host logs what it refuses.
-    else:  # An older host does not check the lists of such nodes: the node itself has to.
-        result = host.run_failing(graph)
-        assert result.messages["execution_error"]["exception_type"] == "FileNotFoundError"
+    assert status == 400
+    (error,) = reply["node_errors"]["loader"]["errors"]
+    assert error["type"] == "custom_validation_failed"
+    assert f"there is no model {name!r}" in error["details"]
+    host.new_log()  # The host logs what it refuses.
+
+
+def test_a_name_chosen_on_windows_is_found(
+    host: ComfyHost, models: Path, picture: np.ndarray
+) -> None:
+    (models / "sub").mkdir(exist_ok=True)
+    save(tiny_model(), models / "sub" / "two.safetensors")
+    given = host.upload("picture.png", picture)
+    here, there = (
+        host.run(upscaling(ours(name), given)).image()
+        for name in ("sub/two.safetensors", "sub\\two.safetensors")
+    )
+    assert np.array_equal(here, there)
 
 
 @pytest.mark.parametrize("name", NODES)
