@@ -136,7 +136,7 @@ def run_frames(host: ComfyHost, count: int) -> dict[str, Any]:
         host.run(frames(seed, 50))
     with watch.watching():
         host.run(frames(2, count), seconds=count)
-    tenths = in_tenths([memory for _, memory in watch.readings])
+    tenths = in_tenths([memory for memory, _ in watch.readings])
     output = count * 96 * 96 * 3 * 4
     seconds = [seconds_of(host.run(frames(3 + i, count // 10), seconds=count)) for i in range(10)]
     return {
