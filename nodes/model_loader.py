@@ -73,8 +73,11 @@ class SwinIRModelLoader(io.ComfyNode):
         return f"there is no model {model_name!r}; press R to read the list again."
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str) -> tuple[int, int]:
-        """Changes when the file is replaced, so that the host loads it anew."""
+    def fingerprint_inputs(cls, model_name: str | None) -> tuple[int, int] | None:
+        """Changes when the file is replaced, so that the host loads it anew. Of a name that another
+        node will give nothing is known yet."""
+        if model_name is None:
+            return None
         stat = find_file(model_name).stat()
         return stat.st_mtime_ns, stat.st_size
 

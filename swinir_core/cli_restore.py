@@ -125,13 +125,14 @@ def restore(args: argparse.Namespace) -> int:
             line = restore_file(
                 restorer, source, target, tiles, args.overwrite, label, processes.is_main
             )
-            tqdm.write(line)
         except ImageError as error:
             report_error(error)
             failures += 1
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             report_error(f"{shown(source)} was not restored: {sentence(error)}")
             failures += 1
+        else:  # Whoever does not listen has their pictures all the same.
+            tqdm.write(line)
     failures = sum(processes.gathered(failures))
     if failures and processes.is_main:
         tqdm.write(f"swinir: {failures} failed, see above.", file=sys.stderr)

@@ -29,7 +29,7 @@ from .file_names import windows_fault
 WINDOWS = os.name == "nt"
 
 _LONGEST_STEM = 40
-_PART = re.compile(r"\..*-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
+_PART = re.compile(r"\..*-([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.part", re.DOTALL)
 _FORGOTTEN_SECONDS = 24 * 60 * 60
 
 
@@ -71,7 +71,7 @@ def check_target(path: Path) -> None:
         if fault:
             raise OSError(f"{fault}; choose another name")
         target = _behind_links(path)
-        folder = _nearest(target.parent)
+        folder = nearest(target.parent)
         if not folder.is_dir():
             raise OSError(f"{folder} is not a folder")
         for name in target.relative_to(folder).parts:
@@ -113,7 +113,7 @@ def is_one_file(path: Path, other: Path) -> bool:
         pair for pair in zip(path.parts, other.parts, strict=False) if pair[0] != pair[1]
     )
     try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=_nearest(path.parent)) as trial:
+        with tempfile.TemporaryDirectory(prefix=".", dir=nearest(path.parent)) as trial:
             Path(trial, differing[0]).touch()
             return Path(trial, differing[1]).exists()
     except OSError:
@@ -137,9 +137,13 @@ def _behind_links(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-def _nearest(folder: Path) -> Path:
-    """``folder``, or the nearest above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+def nearest(folder: Path) -> Path:
+    """``folder``, or the nearest above it that exists. Raises ``OSError`` where none does, such as
+    on a drive that is not there."""
+    for path in (folder, *folder.parents):
+        if path.exists():
+            return path
+    raise OSError(f"there is no {folder.anchor}")
 
 
 def _part_name(stem: str) -> str:

@@ -11,7 +11,7 @@ import PIL.Image
 
 from .errors import ImageError
 from .file_names import folded
-from .files import is_one_file
+from .files import is_one_file, nearest
 from .image_io import FORMATS, IMAGE_SUFFIXES
 
 
@@ -20,7 +20,7 @@ def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple
 
     A name that exists is taken literally, whatever characters it has. Folders are searched to any
     depth and patterns may hold ``**``; both keep their inner folders in the output, and leave out
-    hidden files and, where ``output`` lies inside them, what is in there.
+    hidden files and, where ``output`` is a folder inside them, what is in there.
 
     Raises ImageError for a name that leads to no image.
     """
@@ -130,7 +130,7 @@ def _inside(folder: Path, candidates: list[Path], output: Path | None) -> list[t
             return False
         return not (results and _real(folder / inside).is_relative_to(results))
 
-    results = _real(output) if output else None
+    results = _real(output) if output and output.suffix.lower() not in IMAGE_SUFFIXES else None
     if results and _real(folder) not in results.parents:
         results = None
     # By its parts, because Windows compares paths without regard to capitals.
@@ -141,9 +141,9 @@ def _inside(folder: Path, candidates: list[Path], output: Path | None) -> list[t
 
 def _check_folder(folder: Path) -> None:
     """Raise ImageError where a file is in the place of the folder or of one above it."""
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not nearest.is_dir():
-        raise ImageError(f"{nearest} is not a folder; name a folder for the results.")
+    above = nearest(folder)
+    if not above.is_dir():
+        raise ImageError(f"{above} is not a folder; name a folder for the results.")
 
 
 def _names_a_file(output: Path) -> bool:

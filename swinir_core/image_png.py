@@ -75,7 +75,8 @@ def write_png(
         rows = strip.astype(f">u{depth // 8}", order="C").view(np.uint8)
         rows = rows.reshape(len(strip), width * step)
         filtered = filter_rows(rows, np.concatenate([above, rows[:-1]]), step)
-        _write_chunk(file, b"IDAT", compressor.compress(filtered.tobytes()))
+        if data := compressor.compress(filtered.tobytes()):
+            _write_chunk(file, b"IDAT", data)
         above = rows[-1:]
     _write_chunk(file, b"IDAT", compressor.flush())
     _write_chunk(file, b"IEND", b"")
@@ -109,6 +110,8 @@ def _chunks(png: mmap.mmap) -> list[tuple[bytes, int, int]]:
     while start < len(png):
         length, kind = struct.unpack_from(">I4s", png, start)
         chunks.append((kind, start + 8, start + 8 + length))
+        if kind == b"IEND":  # Some programs leave the rest of an older file behind it.
+            break
         start += length + 12
     return chunks
 

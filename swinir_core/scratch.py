@@ -13,6 +13,7 @@ import psutil
 from numpy.typing import DTypeLike
 
 from .errors import ImageError
+from .files import nearest
 
 MEMORY_SHARE = 0.25
 """An array that takes more than this part of the free memory is kept on disk."""
@@ -31,7 +32,7 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> n
     size = math.prod(shape) * dtype.itemsize
     if folder is None or size <= MEMORY_SHARE * psutil.virtual_memory().available:
         return np.empty(shape, dtype)
-    folder = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    folder = nearest(folder.absolute())
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ImageError(

@@ -19,6 +19,7 @@ from swinir_core.cli import main
 from swinir_core.config import SwinIRConfig
 from swinir_core.errors import ImageError, WriteError
 from swinir_core.files import check_target, replacing
+from swinir_core.image_files import plan_outputs
 from swinir_core.image_io import Image, check_writable, read_image, write_image
 from swinir_core.network import SwinIR
 from tests.file_writers import WRITERS, cuts, ended, every_writer, forked, posix, versions
@@ -272,3 +273,11 @@ def test_a_report_that_could_not_be_written_is_refused_beforehand(
     with pytest.raises(SystemExit, match="2"):
         main([command, *data, "--json", str(folder / "a.json")])
     assert "a.json cannot be written: it is a folder." in capsys.readouterr().err
+
+
+def test_a_drive_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Path, "exists", lambda *_: False)
+    with pytest.raises(WriteError, match="there is no"):
+        check_target(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="there is no"):
+        plan_outputs([(Path("a.png"), Path("a.png"))], tmp_path)

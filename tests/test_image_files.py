@@ -154,3 +154,10 @@ def test_a_plan_that_would_lose_something_is_refused(tree: Path, name: str) -> N
     inputs, output, suffix, reason = IMPOSSIBLE[name]
     with pytest.raises(ImageError, match=reason):
         plan_outputs(find_images(inputs), Path(output), suffix)
+
+
+def test_the_only_image_of_a_folder_may_be_replaced_by_its_result(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    found = find_images([str(tmp_path)], path)
+    assert plan_outputs(found, path) == [(path, path)]

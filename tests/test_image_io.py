@@ -508,3 +508,18 @@ def test_results_have_the_usual_file_mode(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
     write_image(tmp_path / "a.png", Image(np.zeros((2, 2, 3), np.float32)))
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("rest", [b"\0", b"\r\n", bytes(100), b"IEND of an older file " * 9])
+def test_what_lies_behind_the_end_of_a_png_is_ignored(tmp_path: Path, rest: bytes) -> None:
+    path, pixels = tmp_path / "a.png", np.random.default_rng(0).random((9, 11, 3), np.float32)
+    write_image(path, Image(pixels))
+    before = read_image(path).pixels
+    path.write_bytes(path.read_bytes() + rest)
+    assert np.array_equal(read_image(path).pixels, before)
+
+
+def test_no_part_of_a_png_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "black.png"
+    write_image(path, Image(np.zeros((2000, 2000, 3), np.float32)))
+    assert b"\0\0\0\0IDAT" not in path.read_bytes()
