@@ -7,6 +7,7 @@ and scores, so nothing faster is needed.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -85,4 +86,11 @@ def join_processes() -> Processes:
 
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=LONGEST_WAIT)
+        # Else its threads may still run when the interpreter takes away what they use.
+        atexit.register(_leave)
     return Processes(dist.get_rank(), dist.get_world_size(), get_node_local_rank())
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
