@@ -3,7 +3,9 @@
     python -m benchmarks.training_speed --threads 2 --json benchmarks/results/training-cpu.json
 
 One configuration, the same weights, batch and loss, forward, backward and Adam, all in one process
-and in turn; medians. ``swinir train`` chooses bfloat16 where the processor computes in it.
+and in turn; medians. The first step, which is not timed, counts memory: the bytes of tensors alive
+at its peak, weights not counted. ``swinir train`` chooses bfloat16 where the processor computes in
+it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import nn
 from swinir_core import PRESETS, SwinIR
 from swinir_core.benchmark_inputs import random_checkpoint
 from swinir_core.machine import describe
+from swinir_core.peak_memory import count_memory
 from swinir_core.spandrel_network import spandrel_network
 from swinir_core.training.runtime import keep_freed_memory
 
@@ -51,12 +54,12 @@ def main() -> None:
         for name, network in (("spandrel", theirs), ("swinir", ours))
     }
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
-    for turn in range(args.rounds + 1):
+    peaks = {key: count_memory(step, torch.device("cpu"))[0] for key, step in steps.items()}
+    for _ in range(args.rounds):
         for key, step in steps.items():
             start = time.perf_counter()
             step()
-            if turn:
-                seconds[key].append(time.perf_counter() - start)
+            seconds[key].append(time.perf_counter() - start)
 
     slowest = median(seconds["spandrel", "float32"])
     results = [
@@ -67,6 +70,7 @@ def main() -> None:
             "median_seconds": median(times),
             "times_faster_than_float32": slowest / median(times),
             "times_faster_than_same": median(seconds["spandrel", precision]) / median(times),
+            "peak_bytes": peaks[network, precision],
         }
         for (network, precision), times in seconds.items()
     ]
@@ -74,6 +78,7 @@ def main() -> None:
         print(
             f"{result['network']:<10}{result['precision']:<10}{result['median_seconds']:8.3f} s"
             f"{result['times_faster_than_float32']:7.2f}{result['times_faster_than_same']:7.2f}"
+            f"{result['peak_bytes'] / 2**20:8.0f} MiB"
         )
     if args.json:
         facts = {
@@ -87,17 +92,18 @@ def main() -> None:
 
 def step_of(
     network: nn.Module, dtype: torch.dtype | None, batch: int, patch: int, scale: int
-) -> Callable[[], None]:
+) -> Callable[[], torch.Tensor]:
     """One step of training on an image that stays the same."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     low, high = torch.rand(batch, 3, patch, patch), torch.rand(batch, 3, *[patch * scale] * 2)
 
-    def step() -> None:
+    def step() -> torch.Tensor:
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
             loss = (network(low) - high).abs().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        return loss.detach()
 
     return step
 

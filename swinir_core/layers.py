@@ -1,11 +1,15 @@
-"""The leaf layers of the network, made from a replaceable namespace."""
+"""The leaf layers of the network, and those that are stacked from them, made from a replaceable
+namespace."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import SwinIRConfig
 
 
 class LayerFactory:
@@ -56,3 +60,44 @@ class LayerFactory:
             device=self.device,
             dtype=dtype,
         )
+
+
+def linear_of_norm(x: Tensor, norm: Any, linear: Any, dtype: torch.dtype) -> Tensor:
+    """``linear(norm(x))`` in ``dtype``, for training."""
+    weight, bias = folded(norm, linear)
+    normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
+    return F.linear(normal.to(dtype), weight.to(dtype), bias.to(dtype))
+
+
+def folded(norm: Any, linear: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias of ``linear(norm(x))`` as a linear layer of what is only normalised.
+
+    W (g x + c) + b = (W g) x + (W c + b), so that the gradients of g and c come from those of a
+    small matrix and not from sums over all tokens.
+    """
+    weight = linear.weight * norm.weight
+    bias = (linear.weight * norm.bias).sum(1)
+    return weight, bias if linear.bias is None else bias + linear.bias
+
+
+def residual_conv(config: SwinIRConfig, layers: LayerFactory) -> nn.Module:
+    """The convolution before a residual connection: one, or a bottleneck of three."""
+    dim, narrow = config.embed_dim, config.embed_dim // 4
+    if config.resi_connection == "1conv":
+        return layers.stream_conv(dim, dim)
+    return nn.Sequential(
+        layers.stream_conv(dim, narrow),
+        nn.LeakyReLU(0.2),
+        layers.stream_conv(narrow, narrow, kernel_size=1),
+        nn.LeakyReLU(0.2),
+        layers.stream_conv(narrow, dim),
+    )
+
+
+def pixel_shuffles(upscale: int, feat: int, layers: LayerFactory) -> nn.Sequential:
+    """Convolutions and shuffles that enlarge by 3 once, or by 2 as often as needed."""
+    factors = [3] if upscale == 3 else [2] * (upscale.bit_length() - 1)
+    steps: list[nn.Module] = []
+    for factor in factors:
+        steps += [layers.conv(feat, feat * factor**2), nn.PixelShuffle(factor)]
+    return nn.Sequential(*steps)

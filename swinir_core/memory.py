@@ -18,6 +18,7 @@ convolution at feature resolution, of which there are two at most, and less than
 ones together."""
 
 _CPU_TOKENS_A_THREAD = 1024
+_CPU_TOKENS_A_THREAD_IN_TRAINING = 4096
 _GPU_TOKENS = 2**16
 _STRIP_ROWS = 32
 _INDEX_BYTES = 8
@@ -33,11 +34,13 @@ _OUT_OF_MEMORY = (
 )
 
 
-def tokens_at_once(device: torch.device) -> int:
+def tokens_at_once(device: torch.device, keeps_graph: bool = False) -> int:
     """Feature pixels a Swin layer runs over at a time: so many that its temporaries fit the cache
-    of a CPU, or that a GPU is busy."""
+    of a CPU, or that a GPU is busy. With gradients more, because fewer of its steps are bound by
+    memory and each costs some time to begin."""
     if device.type == "cpu":
-        return _CPU_TOKENS_A_THREAD * torch.get_num_threads()
+        a_thread = _CPU_TOKENS_A_THREAD_IN_TRAINING if keeps_graph else _CPU_TOKENS_A_THREAD
+        return a_thread * torch.get_num_threads()
     return _GPU_TOKENS
 
 

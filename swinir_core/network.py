@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .config import SwinIRConfig
 from .kernels import usable
-from .layers import LayerFactory
+from .layers import LayerFactory, linear_of_norm, pixel_shuffles, residual_conv
 from .memory import HEAD_MARGIN, estimate_memory
 from .window_attention import WindowAttention
 from .windows import WindowPlan
@@ -261,12 +261,19 @@ class SwinTransformerLayer(nn.Module):
         bias = self.attn.position_bias(plan)
 
         def attend(x: Tensor, mask: Tensor | None) -> Tensor:
+            if plan.keeps_graph:
+                return self.attn.with_gradients(x, self.norm1, bias, mask, plan)
             masked_bias = bias if mask is None else bias + mask
-            return self.attn(self.norm1(x).to(plan.dtype), masked_bias, plan.keeps_graph)
+            return self.attn(self.norm1(x).to(plan.dtype), masked_bias)
+
+        def transform(x: Tensor) -> Tensor:
+            if plan.keeps_graph:
+                return self.mlp.after(linear_of_norm(x, self.norm2, self.mlp.fc1, plan.dtype))
+            return self.mlp(self.norm2(x).to(plan.dtype))
 
         def layer(x: Tensor, mask: Tensor | None) -> Tensor:
             x += attend(x, mask)
-            x += self.mlp(self.norm2(x).to(plan.dtype))
+            x += transform(x)
             return x
 
         if not plan.keeps_graph:
@@ -276,7 +283,7 @@ class SwinTransformerLayer(nn.Module):
                 plan.run_in_place(layer, x, self.shifted)
             return x
         x = x + self.dropped(plan.run(attend, x, self.shifted), plan.batch)
-        return x + self.dropped(self.mlp(self.norm2(x).to(plan.dtype)), plan.batch)
+        return x + self.dropped(transform(x), plan.batch)
 
     def run_with_kernel(self, x: Tensor, bias: Tensor, plan: WindowPlan) -> None:
         """The same in place: the kernel finds the tokens of a window itself, wherever they are, and
@@ -309,30 +316,11 @@ class MLP(nn.Module):
         self.fc2 = layers.linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.after(self.fc1(x))
 
-
-def residual_conv(config: SwinIRConfig, layers: LayerFactory) -> nn.Module:
-    """The convolution before a residual connection: one, or a bottleneck of three."""
-    dim, narrow = config.embed_dim, config.embed_dim // 4
-    if config.resi_connection == "1conv":
-        return layers.stream_conv(dim, dim)
-    return nn.Sequential(
-        layers.stream_conv(dim, narrow),
-        nn.LeakyReLU(0.2),
-        layers.stream_conv(narrow, narrow, kernel_size=1),
-        nn.LeakyReLU(0.2),
-        layers.stream_conv(narrow, dim),
-    )
-
-
-def pixel_shuffles(upscale: int, feat: int, layers: LayerFactory) -> nn.Sequential:
-    """Convolutions and shuffles that enlarge by 3 once, or by 2 as often as needed."""
-    factors = [3] if upscale == 3 else [2] * (upscale.bit_length() - 1)
-    steps: list[nn.Module] = []
-    for factor in factors:
-        steps += [layers.conv(feat, feat * factor**2), nn.PixelShuffle(factor)]
-    return nn.Sequential(*steps)
+    def after(self, hidden: Tensor) -> Tensor:
+        """What follows the first layer."""
+        return self.fc2(F.gelu(hidden))
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

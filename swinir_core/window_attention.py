@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import LayerFactory
+from .attention_gradients import Attention
+from .layers import LayerFactory, folded, linear_of_norm
 from .windows import WindowPlan
 
 _HEAD_DIM_MULTIPLE = 16
@@ -20,11 +21,11 @@ _HEAD_DIM_MULTIPLE = 16
 class WindowAttention(nn.Module):
     """Multi-head self-attention with a learned relative position bias.
 
-    Four paths give the same result. On a CPU ``channel_major`` products share the work between
+    The paths give the same result. On a CPU ``channel_major`` products share the work between
     threads better than fused attention does, and heads of 10 or 30 channels cost nothing extra;
     elsewhere ``fused`` attention keeps the logits out of memory, and where a Triton kernel works it
-    reads the windows, shifted ones too, from where they lie; ``differentiable`` gives the gradient
-    of the bias, which the others do not know.
+    reads the windows, shifted ones too, from where they lie. Only ``differentiable`` gives the
+    gradient of the bias, by autograd, and ``Attention``, which is its like for a CPU in float32.
     """
 
     def __init__(
@@ -37,13 +38,29 @@ class WindowAttention(nn.Module):
         self.qkv = layers.linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = layers.linear(dim, dim)
 
-    def forward(self, x: Tensor, bias: Tensor, keeps_graph: bool) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(windows, N, C) normalised tokens and (heads, N, N), or one such bias for each window,
-        to (windows, N, C)."""
-        if x.device.type == "cpu" and not keeps_graph:
+        to (windows, N, C); without gradients."""
+        if x.device.type == "cpu":
             return self.proj(channel_major(x, self.qkv, bias))
-        qkv = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
-        attend = differentiable if keeps_graph else fused
+        return self.by_path(fused, self.qkv(x), bias)
+
+    def with_gradients(
+        self, x: Tensor, norm: Any, bias: Tensor, mask: Tensor | None, plan: WindowPlan
+    ) -> Tensor:
+        """The same of ``norm(x)``, with ``mask`` (windows, 1, N, N) added to the bias."""
+        if x.device.type == "cpu" and x.dtype == plan.dtype:
+            weights = (*folded(norm, self.qkv), self.proj.weight, self.proj.bias)
+            normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
+            return Attention.apply(normal, *weights, bias, mask, plan.windows_at_once)  # pyright: ignore[reportReturnType]
+        qkv = linear_of_norm(x, norm, self.qkv, plan.dtype)
+        return self.by_path(differentiable, qkv, bias if mask is None else bias + mask)
+
+    def by_path(
+        self, attend: Callable[[Tensor, Tensor], Tensor], qkv: Tensor, bias: Tensor
+    ) -> Tensor:
+        """(windows, N, 3C) and a bias to (windows, N, C), by ``fused`` or ``differentiable``."""
+        qkv = rearrange(qkv, "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
         return self.proj(rearrange(attend(qkv, bias), "b h n d -> b n (h d)"))
 
     def attend_map(self, qkv: Tensor, bias: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:

@@ -93,7 +93,7 @@ class WindowPlan:
             dtype=dtype,
             bias_index=(row_offset * (2 * size - 1) + column_offset).flatten(),
             shifted=_shifted_windows(batch, height, width, size, row, column),
-            windows_at_once=max(tokens_at_once(device) // size**2, 1),
+            windows_at_once=max(tokens_at_once(device, keeps_graph) // size**2, 1),
             strip_rows=strip_rows(batch * width, size, device),
             room=None
             if keeps_graph

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from swinir_core import network
 from swinir_core.layers import LayerFactory
-from swinir_core.window_attention import WindowAttention
+from swinir_core.window_attention import WindowAttention, differentiable
 from swinir_core.windows import WindowPlan
 from tests.reference import our_network, reference_network
 from tests.test_network import TINY
@@ -98,7 +98,8 @@ def compare(case: Case) -> dict[str, float | bool]:
     x = torch.randn(case.batch * rows * columns, tokens, dim).to(case.dtype).double()
 
     def attend(windows: Tensor, mask: Tensor | None) -> Tensor:
-        return layer(windows, bias if mask is None else bias + mask, keeps_graph=True)
+        masked_bias = bias if mask is None else bias + mask
+        return layer.by_path(differentiable, layer.qkv(windows), masked_bias)
 
     expected = plan.run(attend, x, case.shifted)
     qkv = layer.qkv(x).view(-1, 3, case.heads, case.head_dim).to(case.dtype)
