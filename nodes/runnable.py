@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,6 +109,9 @@ class OtherArchitecture:
     ) -> int:
         """The host's own rule for architectures it knows nothing about, for this size."""
         return batch * height * width * 3 * dtype.itemsize * self.scale * 384
+
+    def sharing_plans(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._upscale_model(x)

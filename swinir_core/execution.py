@@ -56,13 +56,14 @@ class Execution:
         """Restore every piece into its result, in order, neighbours of equal size together, and
         yield each when it is done."""
         waiting = deque(pieces)
-        while waiting:
-            _, equal = next(groupby(waiting, key=lambda piece: piece.tile.size))
-            unit = list(islice(equal, self.run.at_once(*waiting[0].tile.size)))
-            if self._restore(unit):
-                for piece in unit:
-                    waiting.popleft()
-                    yield piece
+        with self.model.sharing_plans():
+            while waiting:
+                _, equal = next(groupby(waiting, key=lambda piece: piece.tile.size))
+                unit = list(islice(equal, self.run.at_once(*waiting[0].tile.size)))
+                if self._restore(unit):
+                    for piece in unit:
+                        waiting.popleft()
+                        yield piece
 
     def _restore(self, unit: list[Piece]) -> bool:
         """Whether pieces of equal size are restored. If not, they have to be run fewer at once; one

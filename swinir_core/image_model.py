@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
@@ -33,6 +34,10 @@ class ImageModel(Protocol):
         """Peak growth in bytes while ``batch`` images of this size are run together."""
         ...
 
+    def sharing_plans(self) -> AbstractContextManager[None]:
+        """Entered for as long as images are run one after another."""
+        ...
+
     def __call__(self, x: Tensor, /) -> Tensor:
         """(B, in_channels, H, W) to (B, in_channels, scale * H, scale * W)."""
         ...
@@ -55,3 +60,6 @@ class Wrapper:
     @property
     def alignment(self) -> int:
         return self.model.alignment
+
+    def sharing_plans(self) -> AbstractContextManager[None]:
+        return self.model.sharing_plans()

@@ -7,6 +7,7 @@ they are; masks and index tables are made from the input size and never saved.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from .config import SwinIRConfig
 from .kernels import usable
 from .layers import LayerFactory, linear_of_norm, pixel_shuffles, residual_conv
 from .memory import HEAD_MARGIN, estimate_memory
+from .plan_shelf import PlanShelf
 from .window_attention import WindowAttention
 from .windows import WindowPlan
 
@@ -41,6 +43,7 @@ class SwinIR(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self._plans = PlanShelf()
         layers = LayerFactory(operations, device, dtype)
         dim = config.embed_dim
 
@@ -104,6 +107,11 @@ class SwinIR(nn.Module):
         """The Swin layers, which take most of the time of a run."""
         return [layer for layer in self.modules() if isinstance(layer, SwinTransformerLayer)]
 
+    def sharing_plans(self) -> AbstractContextManager[None]:
+        """Within, images of one size that are run one after another share all that depends on the
+        size only, and the memory their layers work in."""
+        return self._plans.open()
+
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
@@ -118,9 +126,10 @@ class SwinIR(nn.Module):
         x = pad_to_multiple(x, config.alignment)
         x = (x - mean) * config.img_range
         features = self.conv_first(x)
-        plan = WindowPlan.build(features, config.window_size, self.keeps_graph(x))
+        plan = self._plans.take(features, config.window_size, self.keeps_graph(x))
         features = plan.to_windows(features)
         y = self.reconstruct(self.deep_features(features, plan), plan)
+        self._plans.put_back(plan)
         if config.upsampler == "none":
             y += x
         y = y.div_(config.img_range).add_(mean)

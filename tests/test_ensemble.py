@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,9 @@ def test_can_be_cancelled_within_a_turn_and_leaves_nothing_behind() -> None:
 def test_a_model_without_stages_keeps_none() -> None:
     class Doubling:
         scale, in_channels, alignment, stages = 2, 3, 1, ()
+
+        def sharing_plans(self) -> AbstractContextManager[None]:
+            return nullcontext()
 
         def estimate_memory(
             self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
@@ -249,6 +250,9 @@ class ForeignNetwork:
         torch.manual_seed(0)
         self.blur = nn.Conv2d(3, 3, 5, padding=2).requires_grad_(False)
         self.most_pixels = most_pixels
+
+    def sharing_plans(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1

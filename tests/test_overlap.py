@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,9 @@ class Blur:
     def __init__(self, radius: int, alignment: int = 8) -> None:
         self.radius = radius
         self.alignment = alignment
+
+    def sharing_plans(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
