@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import SwinIRConfig
-from .kernels import usable
-from .layers import LayerFactory, linear_of_norm, pixel_shuffles, residual_conv
+from .layers import LayerFactory, pixel_shuffles, residual_conv
 from .memory import HEAD_MARGIN, estimate_memory
 from .plan_shelf import PlanShelf
-from .window_attention import WindowAttention
+from .swin_layer import SwinTransformerLayer
 from .windows import WindowPlan
 
 
@@ -246,90 +245,6 @@ class ResidualGroup(nn.Module):
         for block in self.blocks:
             x = block(x, plan)
         return x
-
-
-class SwinTransformerLayer(nn.Module):
-    """Window attention and an MLP, each after a norm and around a shortcut (equations 5, 6)."""
-
-    drop_path = 0.0
-    """How likely a shortcut is all that is left of a branch, in training."""
-
-    def __init__(
-        self, config: SwinIRConfig, num_heads: int, shifted: bool, layers: LayerFactory
-    ) -> None:
-        super().__init__()
-        dim = config.embed_dim
-        self.shifted = shifted
-        self.norm1 = layers.norm(dim)
-        self.attn = WindowAttention(dim, num_heads, config.window_size, config.qkv_bias, layers)
-        self.norm2 = layers.norm(dim)
-        self.mlp = MLP(dim, config.hidden_dim, layers)
-
-    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """(windows, N, C) in and out; overwrites ``x`` where no gradients are wanted."""
-        bias = self.attn.position_bias(plan)
-
-        def attend(x: Tensor, mask: Tensor | None) -> Tensor:
-            if plan.keeps_graph:
-                return self.attn.with_gradients(x, self.norm1, bias, mask, plan)
-            masked_bias = bias if mask is None else bias + mask
-            return self.attn(self.norm1(x).to(plan.dtype), masked_bias)
-
-        def transform(x: Tensor) -> Tensor:
-            if plan.keeps_graph:
-                return self.mlp.after(linear_of_norm(x, self.norm2, self.mlp.fc1, plan.dtype))
-            return self.mlp(self.norm2(x).to(plan.dtype))
-
-        def layer(x: Tensor, mask: Tensor | None) -> Tensor:
-            x += attend(x, mask)
-            x += transform(x)
-            return x
-
-        if not plan.keeps_graph:
-            if usable(x.device, plan.dtype, plan.size, self.attn.head_dim):
-                self.run_with_kernel(x, bias, plan)
-            else:
-                plan.run_in_place(layer, x, self.shifted)
-            return x
-        x = x + self.dropped(plan.run(attend, x, self.shifted), plan.batch)
-        return x + self.dropped(transform(x), plan.batch)
-
-    def run_with_kernel(self, x: Tensor, bias: Tensor, plan: WindowPlan) -> None:
-        """The same in place: the kernel finds the tokens of a window itself, wherever they are, and
-        all else knows no windows."""
-        at_once = plan.windows_at_once * plan.size**2
-        tokens = x.flatten(0, 1)
-        qkv = tokens.new_empty(len(tokens), 3 * tokens.shape[1], dtype=plan.dtype)
-        for part, part_qkv in zip(tokens.split(at_once), qkv.split(at_once), strict=True):
-            part_qkv.copy_(self.attn.qkv(self.norm1(part).to(plan.dtype)))
-        attended = self.attn.attend_map(qkv, bias, plan, self.shifted)
-        for part, part_attended in zip(tokens.split(at_once), attended.split(at_once), strict=True):
-            part += self.attn.proj(part_attended)
-            part += self.mlp(self.norm2(part).to(plan.dtype))
-
-    def dropped(self, branch: Tensor, batch: int) -> Tensor:
-        """Stochastic depth (Huang et al. 2016): (windows, N, C) of ``batch`` images, the branch
-        zero for some of these and the rest enlarged, so that the mean stays what it is."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        kept = branch.new_empty(batch, 1, 1, 1).bernoulli_(1 - self.drop_path)
-        return (branch.unflatten(0, (batch, -1)) * (kept / (1 - self.drop_path))).flatten(0, 1)
-
-
-class MLP(nn.Module):
-    """Two linear layers with GELU between them."""
-
-    def __init__(self, dim: int, hidden_dim: int, layers: LayerFactory) -> None:
-        super().__init__()
-        self.fc1 = layers.linear(dim, hidden_dim)
-        self.fc2 = layers.linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.fc1(x))
-
-    def after(self, hidden: Tensor) -> Tensor:
-        """What follows the first layer."""
-        return self.fc2(F.gelu(hidden))
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

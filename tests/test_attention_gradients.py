@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swinir_core import SwinIR, SwinIRConfig
-from swinir_core import network as network_module
+from swinir_core import SwinIR, SwinIRConfig, swin_layer
 from swinir_core.layers import LayerFactory, linear_of_norm
-from swinir_core.network import MLP
+from swinir_core.swin_layer import MLP
 from swinir_core.training.init import init_weights
 from swinir_core.window_attention import WindowAttention, differentiable
 from swinir_core.windows import WindowPlan
@@ -161,7 +160,7 @@ def by_autograd(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def switch() -> None:
         monkeypatch.setattr(WindowAttention, "with_gradients", with_gradients)
-        monkeypatch.setattr(network_module, "linear_of_norm", plain)
+        monkeypatch.setattr(swin_layer, "linear_of_norm", plain)
 
     return switch
 

@@ -25,9 +25,9 @@ from swinir_core.color import rgb_to_gray
 from swinir_core.ensemble import Ensemble
 from swinir_core.errors import PrecisionError
 from swinir_core.execution import Piece
-from swinir_core.network import SwinTransformerLayer
 from swinir_core.peak_memory import PeakMemory
 from swinir_core.restorer import CPU_PIXELS_AT_ONCE
+from swinir_core.swin_layer import SwinTransformerLayer
 from tests.reference import our_network, reference_network
 
 COLOR = SwinIRConfig(
