@@ -39,6 +39,8 @@ SETTINGS = {
 }
 
 NO_NOTICES = "[data-testid=queue-notification-banner] { display: none !important; }"
+ADD_STYLE = """(css) =>
+  document.head.append(Object.assign(document.createElement("style"), { textContent: css }))"""
 
 OVERLAPS = """() => {
   const nodes = app.graph._nodes, found = [];
@@ -106,7 +108,8 @@ class Frontend:
             "!!window.app?.graph && !!window.LiteGraph?.registered_node_types.SwinIRRestore",
         )
         self.page.get_by_role("button", name="Run").first.wait_for()
-        self.page.add_style_tag(content=NO_NOTICES)
+        # Not add_style_tag: it fails when the page meanwhile asks for what the host forbids.
+        self.page.evaluate(ADD_STYLE, NO_NOTICES)
         self.page.wait_for_timeout(1500)
 
     def draw(self, workflow: Workflow) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def start_host(home: Path, flags: list[str]) -> None:
 
 def load_pack(pack: Path) -> Any:
     """The nodes of the pack, under the kind of name that the host gives it."""
-    name = str(pack)
+    name = str(pack).replace(".", "_x_")  # As the host does: a dot would part packages.
     spec = importlib.util.spec_from_file_location(name, pack / "__init__.py")
     assert spec is not None
     assert spec.loader is not None

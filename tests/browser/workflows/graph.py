@@ -19,6 +19,7 @@ PICTURE, LARGE_PICTURE = (390, 320), (540, 480)
 SIZES: dict[str, tuple[int, int]] = {
     "CLIPTextEncode": (400, 140),
     "LoadVideo": (340, 340),
+    "PreviewAny": (390, 170),
     "PreviewImage": PICTURE,
     "SaveImage": PICTURE,
     "SaveVideo": (390, 370),

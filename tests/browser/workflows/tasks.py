@@ -134,7 +134,8 @@ COMPARE_QUALITY = Workflow(
 
 Press **Run**. The sample picture is made noisy, then restored. Both are compared with the \
 original: **Quality before** and **Quality after** show the peak signal-to-noise ratio (PSNR, in \
-decibels) and the structural similarity (SSIM, 1 for equal pictures). Higher is better.
+decibels) and the structural similarity (SSIM, 1 for equal pictures). Higher is better. Where the \
+frontend clears both when the run ends, **PSNR before** and **PSNR after** stay.
 
 **SwinIR Sample Image**: change `noise` and see which numbers follow.
 
@@ -157,7 +158,11 @@ To compare models, add a second **Load SwinIR Model** and **SwinIR Restore**.
             )
             for when, image in (("before", "sample.image"), ("after", "restore.IMAGE"))
         ),
-        (after(large=False),),
+        (
+            Node("psnr_before", "PreviewAny", "PSNR before", {}, {"source": "quality_before.psnr"}),
+            Node("psnr_after", "PreviewAny", "PSNR after", {}, {"source": "quality_after.psnr"}),
+            after(large=False),
+        ),
     ),
     focus=ASTRONAUT,
 )

@@ -1,0 +1,74 @@
+"""Writes the web addresses that the Comfy registry shows into pyproject.toml.
+
+    python .ci/web_addresses.py OWNER/NAME COMMIT
+
+OWNER/NAME is a repository on GitHub and COMMIT the 40 digits of the published commit, so that the
+pictures of a version stay as they were. Run where pyproject.toml lies; what it has there already
+is replaced. The registry wants an icon that is square and at most 400 pixels wide and a banner of
+21:9 (https://docs.comfy.org/registry/specifications).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+USAGE = "Usage: python .ci/web_addresses.py OWNER/NAME COMMIT"
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def tables(repository: str, commit: str) -> dict[str, dict[str, str]]:
+    """Keys and addresses by table. Raises ``ValueError`` for what is no repository or commit."""
+    if not REPOSITORY.fullmatch(repository):
+        raise ValueError(
+            f"{repository!r} is not a repository on GitHub: give OWNER/NAME, such as "
+            "octocat/hello-world."
+        )
+    if not COMMIT.fullmatch(commit):
+        raise ValueError(
+            f"{commit!r} is not a commit: give all 40 digits, as git rev-parse HEAD prints them."
+        )
+    pictures = f"https://raw.githubusercontent.com/{repository}/{commit}/docs"
+    return {
+        "project.urls": {"Repository": f"https://github.com/{repository}"},
+        "tool.comfy": {"Icon": f"{pictures}/icon.png", "Banner": f"{pictures}/banner.png"},
+    }
+
+
+def set_values(text: str, table: str, values: Mapping[str, str]) -> str:
+    """``text`` with ``values`` at the head of a table, which is added where there is none.
+
+    Values in ``text`` that go over several lines are not understood.
+    """
+    lines = text.splitlines()
+    header = f"[{table}]"
+    if header not in lines:
+        lines += ["", header]
+    start = lines.index(header) + 1
+    end = next((i for i in range(start, len(lines)) if lines[i].startswith("[")), len(lines))
+    kept = [line for line in lines[start:end] if line.partition("=")[0].strip() not in values]
+    new = [f'{key} = "{value}"' for key, value in values.items()]
+    return "\n".join([*lines[:start], *new, *kept, *lines[end:]]) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 2:
+        raise SystemExit(USAGE)
+    file = Path("pyproject.toml")
+    if not file.is_file():
+        raise SystemExit(f"There is no {file} in {Path.cwd()}: run this in the repository's root.")
+    try:
+        addresses = tables(*arguments)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    text = file.read_text(encoding="utf-8")
+    for table, values in addresses.items():
+        text = set_values(text, table, values)
+    file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
