@@ -44,10 +44,10 @@ def set_values(text: str, table: str, values: Mapping[str, str]) -> str:
     Values in ``text`` that go over several lines are not understood.
     """
     lines = text.splitlines()
-    header = f"[{table}]"
-    if header not in lines:
-        lines += ["", header]
-    start = lines.index(header) + 1
+    header = re.compile(rf"\s*\[\s*{re.escape(table)}\s*\]\s*(#.*)?")
+    if not any(header.fullmatch(line) for line in lines):
+        lines += ["", f"[{table}]"]
+    start = next(i for i, line in enumerate(lines) if header.fullmatch(line)) + 1
     end = next((i for i in range(start, len(lines)) if lines[i].startswith("[")), len(lines))
     kept = [line for line in lines[start:end] if line.partition("=")[0].strip() not in values]
     new = [f'{key} = "{value}"' for key, value in values.items()]

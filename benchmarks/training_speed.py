@@ -4,8 +4,8 @@
 
 One configuration, the same weights, batch and loss, forward, backward and Adam, all in one process
 and in turn; medians. The first step, which is not timed, counts memory: the bytes of tensors alive
-at its peak, weights not counted. ``swinir train`` chooses bfloat16 where the processor computes in
-it.
+at its peak, with gradients and Adam's moments but without weights. ``swinir train`` chooses
+bfloat16 where the processor computes in it.
 """
 
 from __future__ import annotations

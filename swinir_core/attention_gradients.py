@@ -2,7 +2,7 @@
 
 What autograd does for all windows at once, this does for a few at a time, so that what it makes
 stays in the cache; and the probabilities, which take more memory than all else, are not kept but
-made again. The gradients are the same.
+made again. The gradients are the same to within rounding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 _LOG2_E = 1 / math.log(2)
 
 
-class Attention(torch.autograd.Function):
+class AttentionWithGradients(torch.autograd.Function):
     """y = Wₚ (P v) + bₚ with P = softmax(S), S = qᵀk / sqrt(d) + bias + mask, head by head, where
     q, k and v are W x + b. Differentiable once.
 

@@ -1,5 +1,5 @@
-"""The leaf layers of the network, and those that are stacked from them, made from a replaceable
-namespace."""
+"""The leaf layers of the network and stacks of these, made from a replaceable namespace, and how a
+norm folds into what follows it."""
 
 from __future__ import annotations
 
@@ -64,9 +64,24 @@ class LayerFactory:
 
 def linear_of_norm(x: Tensor, norm: Any, linear: Any, dtype: torch.dtype) -> Tensor:
     """``linear(norm(x))`` in ``dtype``, for training."""
+    if not are_plain(norm, linear):
+        return linear(norm(x).to(dtype))
     weight, bias = folded(norm, linear)
     normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
     return F.linear(normal.to(dtype), weight.to(dtype), bias.to(dtype))
+
+
+def are_plain(*modules: nn.Module) -> bool:
+    """Whether these layers are no more than their weights, so that nobody misses their being
+    called: PyTorch's own, without adapters, parametrisations or hooks."""
+    return all(
+        type(module) in (nn.Linear, nn.LayerNorm)
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and not module._backward_hooks
+        and not module._backward_pre_hooks
+        for module in modules
+    )
 
 
 def folded(norm: Any, linear: Any) -> tuple[Tensor, Tensor]:

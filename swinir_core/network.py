@@ -29,6 +29,8 @@ class SwinIR(nn.Module):
     is the type of the arithmetic. A network in half precision is made so, by ``dtype``: its norms
     stay in float32, as the residual stream does, so ``network.half()`` does not give one.
 
+    Differentiable: on a CPU in float32 once, otherwise as often as wanted.
+
     ``operations`` supplies ``Linear``, ``Conv2d`` and ``LayerNorm``. The constructor draws no
     random numbers of its own; ``training.init_weights`` gives the paper's initialisation.
     """

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention_gradients import Attention
-from .layers import LayerFactory, folded, linear_of_norm
+from .attention_gradients import AttentionWithGradients
+from .layers import LayerFactory, are_plain, folded, linear_of_norm
 from .windows import WindowPlan
 
 _HEAD_DIM_MULTIPLE = 16
@@ -25,7 +25,8 @@ class WindowAttention(nn.Module):
     threads better than fused attention does, and heads of 10 or 30 channels cost nothing extra;
     elsewhere ``fused`` attention keeps the logits out of memory, and where a Triton kernel works it
     reads the windows, shifted ones too, from where they lie. Only ``differentiable`` gives the
-    gradient of the bias, by autograd, and ``Attention``, which is its like for a CPU in float32.
+    gradient of the bias, by autograd, and ``AttentionWithGradients``, its like for a CPU in
+    float32 or wider.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class WindowAttention(nn.Module):
         self, x: Tensor, norm: Any, bias: Tensor, mask: Tensor | None, plan: WindowPlan
     ) -> Tensor:
         """The same of ``norm(x)``, with ``mask`` (windows, 1, N, N) added to the bias."""
-        if x.device.type == "cpu" and x.dtype == plan.dtype:
+        exact = x.device.type == "cpu" and x.dtype == plan.dtype
+        if exact and are_plain(norm, self.qkv, self.proj):
             weights = (*folded(norm, self.qkv), self.proj.weight, self.proj.bias)
             normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
-            return Attention.apply(normal, *weights, bias, mask, plan.windows_at_once)  # pyright: ignore[reportReturnType]
+            return AttentionWithGradients.apply(normal, *weights, bias, mask, plan.windows_at_once)  # pyright: ignore[reportReturnType]
         qkv = linear_of_norm(x, norm, self.qkv, plan.dtype)
         return self.by_path(differentiable, qkv, bias if mask is None else bias + mask)
 

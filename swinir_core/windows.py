@@ -102,16 +102,14 @@ class WindowPlan:
             ),
         )
 
-    def serves(self, features: Tensor, size: int, keeps_graph: bool) -> bool:
-        """Whether ``build`` would make the same of this."""
-        batch, channels, height, width = features.shape
+    def serves(self, features: Tensor, keeps_graph: bool) -> bool:
+        """Whether this does for other features (B, C, H, W) of the same network."""
+        batch, _, height, width = features.shape
         return (
-            (self.size, self.batch, self.height, self.columns * size)
-            == (size, batch, height, width)
+            (self.batch, self.height, self.columns * self.size) == (batch, height, width)
             and (self.dtype, self.bias_index.device) == (features.dtype, features.device)
             and self.keeps_graph == keeps_graph
             and self.bias_index.is_inference() == torch.is_inference_mode_enabled()
-            and (self.room is None or self.room.shape[-1] == channels)
         )
 
     @property

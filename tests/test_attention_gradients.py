@@ -117,6 +117,16 @@ def test_results_and_gradients_equal_those_of_autograd(
         assert_close(actual, expected, 1e-5)
 
 
+def test_large_logits_do_not_overflow() -> None:
+    layer = Layer(12, 2, 4, True, torch.float32)
+    next(layer.attn.qkv.parameters()).data *= 30
+    attended, _ = layer.trained(True)
+    assert_close(attended, layer.plain(True)[0], 1e-4)
+    trained, plain = layer.gradients(layer.trained, True), layer.gradients(layer.plain, True)
+    for actual, expected in zip(trained, plain, strict=True):
+        assert_close(actual, expected, 1e-3)
+
+
 def network_gradients(network: SwinIR, autocast: bool = False) -> dict[str, Tensor]:
     torch.manual_seed(2)
     x, aim = torch.rand(2, 3, 13, 18), torch.rand(2, 3, 26, 36)
@@ -259,3 +269,64 @@ def test_probabilities_are_not_kept() -> None:
     probabilities = 4 * 12 * 3 * 64 * 64
     assert kept(layer.plain) > probabilities
     assert kept(layer.trained) < probabilities
+
+
+def linear(parent: nn.Module, name: str) -> nn.Linear:
+    layer = parent.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+class Casting(nn.Linear):
+    """A layer of a host, which keeps its weights in half precision."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return nn.functional.linear(input, self.weight.to(input.dtype), bias)
+
+
+class Adapted(nn.Module):
+    """A layer with a small trainable one beside it."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.beside = nn.Linear(base.in_features, base.out_features)
+        self.weight, self.bias = base.weight, base.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.beside(x)
+
+
+def test_layers_of_another_kind_are_called(by_autograd: Callable[[], None]) -> None:
+    network = random_network()
+    for stage in network.stages:
+        for branch, name in ((stage.mlp, "fc1"), (stage.attn, "proj")):
+            setattr(branch, name, Adapted(linear(branch, name)))
+    actual = network_gradients(network)
+    by_autograd()
+    expected = network_gradients(network)
+    assert any("beside" in name for name in actual)
+    for name in expected:
+        assert_close(actual[name], expected[name], 1e-5)
+
+
+def test_layers_that_cast_their_weights_are_called() -> None:
+    layer = Layer(12, 2, 4, True, torch.float32)
+    for module, name in ((layer.attn, "qkv"), (layer.attn, "proj"), (layer.mlp, "fc1")):
+        plain = linear(module, name)
+        cast = Casting(plain.in_features, plain.out_features, dtype=torch.float16)
+        cast.load_state_dict(plain.state_dict())
+        setattr(module, name, cast)
+    for actual, expected in zip(layer.trained(True), layer.plain(True), strict=True):
+        assert_close(actual, expected, 1e-5)
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_full_backward_hook"])
+def test_hooks_are_called(register: str) -> None:
+    network, called = random_network(), []
+    leaves = [each for each in network.modules() if isinstance(each, nn.Linear | nn.LayerNorm)]
+    for leaf in leaves:
+        getattr(leaf, register)(lambda module, *_: called.append(module))
+    network_gradients(network)
+    assert set(called) == set(leaves)

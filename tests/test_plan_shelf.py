@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
+import weakref
 
 import pytest
 import torch
@@ -146,42 +149,46 @@ def test_a_pass_that_fails_leaves_no_room_behind(network: SwinIR) -> None:
 def test_the_old_room_is_free_before_a_new_one_is_made(
     network: SwinIR, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, waiting = WindowPlan.build, []
+    build = WindowPlan.build
+    rooms: list[weakref.ref[Tensor]] = []
 
     def note(features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
-        waiting.append(network._plans._plan)
-        return build(features, size, keeps_graph)
+        assert all(room() is None for room in rooms)
+        plan = build(features, size, keeps_graph)
+        assert plan.room is not None
+        rooms.append(weakref.ref(plan.room))
+        return plan
 
     monkeypatch.setattr(WindowPlan, "build", note)
     with network.sharing_plans():
         for side in (16, 24):
             network(torch.rand(1, 3, side, side))
-    assert waiting == [None, None]
+    assert len(rooms) == 2
 
 
-def test_passes_in_two_threads_share_no_room(network: SwinIR) -> None:
-    images = [torch.rand(1, 3, 24, 24) for _ in range(2)]
-    expected = [network(image) for image in images]
-    meeting, results = threading.Barrier(2, timeout=30), {}
+def test_a_copy_of_a_network_begins_with_an_empty_shelf(network: SwinIR) -> None:
+    with network.sharing_plans():
+        network(torch.rand(1, 3, 16, 16))
+        for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+            other(torch.rand(1, 3, 16, 16))
+            assert other._plans._plan is None
 
-    def meet(*_: object) -> None:
-        meeting.wait()
 
-    def run(number: int) -> None:
-        with torch.no_grad():
-            results[number] = network(images[number])
+def test_another_thread_has_plans_of_its_own(network: SwinIR, built: list[WindowPlan]) -> None:
+    x = torch.rand(1, 3, 16, 16)
+
+    def run() -> None:
+        with torch.no_grad(), network.sharing_plans():
+            network(x)
+            network(x)
 
     with network.sharing_plans():
-        network(images[0])
-        hooks = [stage.register_forward_hook(meet) for stage in network.stages]
-        threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for hook in hooks:
-            hook.remove()
-    assert all(torch.equal(results[number], expected[number]) for number in range(2))
+        network(x)
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        network(x)
+    assert len(built) == 2
 
 
 def test_the_turns_of_the_ensemble_share_plans(network: SwinIR, built: list[WindowPlan]) -> None:
@@ -196,8 +203,10 @@ def test_a_cancelled_run_leaves_nothing(network: SwinIR) -> None:
 
     def cancelled() -> bool:
         asked.append(None)
-        return len(asked) > 8
+        return len(asked) > 10
 
     with pytest.raises(Cancelled):
         Restorer(network)(torch.rand(3, 16, 16, 3), TileSettings(at_once=1), cancelled=cancelled)
-    assert network._plans._plan is None
+    # Asked five times for an image: between the second and the third.
+    assert len(asked) == 11
+    assert (network._plans._plan, network._plans._users) == (None, 0)

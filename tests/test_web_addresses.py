@@ -81,6 +81,13 @@ def test_addresses_that_are_there_are_replaced(folder: Path) -> None:
     assert written(folder)["tool"]["comfy"]["Icon"] == RAW + "docs/icon.png"
 
 
+def test_a_header_may_have_a_comment(empty: Path) -> None:
+    (empty / "pyproject.toml").write_text("[ tool.comfy ]  # the registry\nModels = []\n")
+    run("octo-cat/hello.world_2", COMMIT)
+    comfy = written(empty)["tool"]["comfy"]
+    assert comfy == {"Icon": f"{RAW}docs/icon.png", "Banner": f"{RAW}docs/banner.png", "Models": []}
+
+
 def test_a_table_in_the_middle_keeps_its_own_keys(empty: Path) -> None:
     (empty / "pyproject.toml").write_text(
         '[project.urls]\nIssues = "x"\n\n[tool.comfy]\nIcon = ""\n[tool.ruff]\nIcon = 1\n'
