@@ -1,7 +1,7 @@
 """How far tiles differ from the whole image, and what their overlap costs.
 
     python -m benchmarks.seams photographs/ --model upscale_x2_light --tile 128 192 \\
-        --overlap 16 32 48 --json benchmarks/results/seams.json
+        --overlap 16 32 48 --json benchmarks/results/seams/upscale_x2_light.json
 
 Pictures are squares of ``--side`` pixels: the middle of a photograph, or where the photographs are
 smaller several of these joined. The first table is about a single cut: the largest difference,
