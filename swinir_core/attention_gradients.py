@@ -55,12 +55,13 @@ class AttentionWithGradients(torch.autograd.Function):
         attended, out = x.new_empty(windows, dim, count), torch.empty_like(x)
         log_sums = x.new_zeros(windows, len(bias), count, 1)
         room = x.new_empty(min(at_once, windows), *bias.shape)
+        scaled = bias * _LOG2_E
         projections = list(zip(weight.chunk(3), weight_bias[:, None].chunk(3), strict=True))
         for part in _parts(windows, at_once):
             for each, (rows, start) in zip(qkv[:, part], projections, strict=True):
                 torch.baddbmm(start, _for_all(rows, each), x[part].mT, out=each)
             q, k, v = (_heads(each, len(bias)) for each in qkv[:, part])
-            powers = _logits(q, k, bias, mask, log_sums, part, room)
+            powers = _logits(q, k, scaled, mask, log_sums, part, room)
             largest = powers.amax(-1, keepdim=True)
             sums = powers.sub_(largest).exp2_().sum(-1, keepdim=True)
             mean = attended[part]
@@ -83,6 +84,7 @@ class AttentionWithGradients(torch.autograd.Function):
         d_weight, d_weight_bias = x.new_zeros(3, dim, dim), x.new_zeros(3, dim)
         d_proj, d_bias = torch.zeros_like(proj), torch.zeros_like(bias)
         room, d_room = (x.new_empty(min(ctx.at_once, windows), *bias.shape) for _ in range(2))
+        scaled, scale = bias * _LOG2_E, (dim // len(bias)) ** -0.5
         for part in _parts(windows, ctx.at_once):
             mean = attended[part]
             d_proj += torch.bmm(mean, d_out[part]).sum(0).T
@@ -90,11 +92,10 @@ class AttentionWithGradients(torch.autograd.Function):
             q, k, v = (_heads(each, len(bias)) for each in qkv[:, part])
             difference = _heads(d_mean * mean, len(bias)).sum(1).unsqueeze(-1)
             d_mean = d_mean.view_as(v)
-            p = _logits(q, k, bias, mask, log_sums, part, room).exp2_()
+            p = _logits(q, k, scaled, mask, log_sums, part, room).exp2_()
             ds = torch.bmm(d_mean.mT, v, out=d_room[: len(mean)].view_as(p))
             ds.sub_(difference).mul_(p)
             d_bias += ds.view(-1, *bias.shape).sum(0)
-            scale = q.shape[1] ** -0.5
             d_qkv = (k @ ds.mT).mul_(scale), (q @ ds).mul_(scale), d_mean @ p
             for i, (each, rows) in enumerate(zip(d_qkv, weight.chunk(3), strict=True)):
                 each = each.view_as(mean)
@@ -122,7 +123,7 @@ def _heads(windows: Tensor, heads: int) -> Tensor:
 def _logits(
     q: Tensor,
     k: Tensor,
-    bias: Tensor,
+    scaled: Tensor,
     mask: Tensor | None,
     log_sums: Tensor,
     part: slice,
@@ -130,9 +131,10 @@ def _logits(
 ) -> Tensor:
     """log2(e) (qᵀk / sqrt(d) + bias + mask) - log_sums, (windows * heads, N, N), in ``room``.
 
-    ``mask`` and ``log_sums`` are of all windows, q and k of those in ``part``.
+    ``scaled`` is log2(e) bias, ``mask`` and ``log_sums`` are of all windows, q and k of those in
+    ``part``.
     """
-    logits = torch.sub(bias * _LOG2_E, log_sums[part], out=room[: len(log_sums[part])])
+    logits = torch.sub(scaled, log_sums[part], out=room[: len(log_sums[part])])
     if mask is not None:
         logits.add_(mask[part], alpha=_LOG2_E)
     return logits.flatten(0, 1).baddbmm_(q.mT, k, alpha=_LOG2_E * q.shape[1] ** -0.5)

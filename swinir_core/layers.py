@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import SwinIRConfig
+from .windows import WindowPlan
 
 
 class LayerFactory:
@@ -62,9 +63,10 @@ class LayerFactory:
         )
 
 
-def linear_of_norm(x: Tensor, norm: Any, linear: Any, dtype: torch.dtype) -> Tensor:
-    """``linear(norm(x))`` in ``dtype``, for training."""
-    if not are_plain(norm, linear):
+def linear_of_norm(x: Tensor, norm: Any, linear: Any, plan: WindowPlan) -> Tensor:
+    """``linear(norm(x))`` in the plan's type; in training by a layer that both are folded into."""
+    dtype = plan.dtype
+    if not plan.keeps_graph or not are_plain(norm, linear):
         return linear(norm(x).to(dtype))
     weight, bias = folded(norm, linear)
     normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)

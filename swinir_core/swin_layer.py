@@ -34,29 +34,21 @@ class SwinTransformerLayer(nn.Module):
         bias = self.attn.position_bias(plan)
 
         def attend(x: Tensor, mask: Tensor | None) -> Tensor:
-            if plan.keeps_graph:
-                return self.attn.with_gradients(x, self.norm1, bias, mask, plan)
-            masked_bias = bias if mask is None else bias + mask
-            return self.attn(self.norm1(x).to(plan.dtype), masked_bias)
-
-        def transform(x: Tensor) -> Tensor:
-            if plan.keeps_graph:
-                return self.mlp.after(linear_of_norm(x, self.norm2, self.mlp.fc1, plan.dtype))
-            return self.mlp(self.norm2(x).to(plan.dtype))
+            return self.attn(x, self.norm1, bias, mask, plan)
 
         def layer(x: Tensor, mask: Tensor | None) -> Tensor:
             x += attend(x, mask)
-            x += transform(x)
+            x += self.mlp(x, self.norm2, plan)
             return x
 
-        if not plan.keeps_graph:
-            if usable(x.device, plan.dtype, plan.size, self.attn.head_dim):
-                self.run_with_kernel(x, bias, plan)
-            else:
-                plan.run_in_place(layer, x, self.shifted)
-            return x
-        x = x + self.dropped(plan.run(attend, x, self.shifted), plan.batch)
-        return x + self.dropped(transform(x), plan.batch)
+        if plan.keeps_graph:
+            x = x + self.dropped(plan.run(attend, x, self.shifted), plan.batch)
+            return x + self.dropped(self.mlp(x, self.norm2, plan), plan.batch)
+        if usable(x.device, plan.dtype, plan.size, self.attn.head_dim):
+            self.run_with_kernel(x, bias, plan)
+        else:
+            plan.run_in_place(layer, x, self.shifted)
+        return x
 
     def run_with_kernel(self, x: Tensor, bias: Tensor, plan: WindowPlan) -> None:
         """The same in place: the kernel finds the tokens of a window itself, wherever they are, and
@@ -65,11 +57,11 @@ class SwinTransformerLayer(nn.Module):
         tokens = x.flatten(0, 1)
         qkv = tokens.new_empty(len(tokens), 3 * tokens.shape[1], dtype=plan.dtype)
         for part, part_qkv in zip(tokens.split(at_once), qkv.split(at_once), strict=True):
-            part_qkv.copy_(self.attn.qkv(self.norm1(part).to(plan.dtype)))
+            part_qkv.copy_(linear_of_norm(part, self.norm1, self.attn.qkv, plan))
         attended = self.attn.attend_map(qkv, bias, plan, self.shifted)
         for part, part_attended in zip(tokens.split(at_once), attended.split(at_once), strict=True):
             part += self.attn.proj(part_attended)
-            part += self.mlp(self.norm2(part).to(plan.dtype))
+            part += self.mlp(part, self.norm2, plan)
 
     def dropped(self, branch: Tensor, batch: int) -> Tensor:
         """Stochastic depth (Huang et al. 2016): (windows, N, C) of ``batch`` images, the branch
@@ -88,9 +80,6 @@ class MLP(nn.Module):
         self.fc1 = layers.linear(dim, hidden_dim)
         self.fc2 = layers.linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.fc1(x))
-
-    def after(self, hidden: Tensor) -> Tensor:
-        """What follows the first layer."""
-        return self.fc2(F.gelu(hidden))
+    def forward(self, x: Tensor, norm: nn.Module, plan: WindowPlan) -> Tensor:
+        """(..., C) tokens, normalised by ``norm`` first, to the same."""
+        return self.fc2(F.gelu(linear_of_norm(x, norm, self.fc1, plan)))

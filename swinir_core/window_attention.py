@@ -39,24 +39,22 @@ class WindowAttention(nn.Module):
         self.qkv = layers.linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = layers.linear(dim, dim)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(windows, N, C) normalised tokens and (heads, N, N), or one such bias for each window,
-        to (windows, N, C); without gradients."""
-        if x.device.type == "cpu":
-            return self.proj(channel_major(x, self.qkv, bias))
-        return self.by_path(fused, self.qkv(x), bias)
-
-    def with_gradients(
+    def forward(
         self, x: Tensor, norm: Any, bias: Tensor, mask: Tensor | None, plan: WindowPlan
     ) -> Tensor:
-        """The same of ``norm(x)``, with ``mask`` (windows, 1, N, N) added to the bias."""
-        exact = x.device.type == "cpu" and x.dtype == plan.dtype
-        if exact and are_plain(norm, self.qkv, self.proj):
+        """(windows, N, C) tokens, normalised by ``norm`` first, to the same. ``bias`` is
+        (heads, N, N); ``mask`` (N, N), or (windows, 1, N, N), is added to it."""
+        on_cpu = x.device.type == "cpu"
+        exact = plan.dtype == x.dtype and are_plain(norm, self.qkv, self.proj)
+        if plan.keeps_graph and on_cpu and exact:
             weights = (*folded(norm, self.qkv), self.proj.weight, self.proj.bias)
             normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
             return AttentionWithGradients.apply(normal, *weights, bias, mask, plan.windows_at_once)  # pyright: ignore[reportReturnType]
-        qkv = linear_of_norm(x, norm, self.qkv, plan.dtype)
-        return self.by_path(differentiable, qkv, bias if mask is None else bias + mask)
+        bias = bias if mask is None else bias + mask
+        if on_cpu and not plan.keeps_graph:
+            return self.proj(channel_major(norm(x).to(plan.dtype), self.qkv, bias))
+        qkv = linear_of_norm(x, norm, self.qkv, plan)
+        return self.by_path(differentiable if plan.keeps_graph else fused, qkv, bias)
 
     def by_path(
         self, attend: Callable[[Tensor, Tensor], Tensor], qkv: Tensor, bias: Tensor

@@ -37,24 +37,14 @@ from swinir_core.overlap import pattern
 from swinir_core.samples import degraded, read_sample
 from swinir_core.training.init import init_weights
 from swinir_core.training.start import train
-from tests.reference import our_network, reference_network
+from tests.reference import SMALL, our_network, reference_network
 from tests.training.runs import GAN, save_photograph, tiny_config
 
-COLOR = SwinIRConfig(
-    scale=2,
-    in_channels=3,
-    embed_dim=12,
-    depths=(2, 2),
-    num_heads=(2, 2),
-    window_size=8,
-    mlp_ratio=2.0,
-    upsampler="pixelshuffledirect",
-)
-GRAY = replace(COLOR, scale=1, in_channels=1, upsampler="none", mean=None, task="")
+GRAY = replace(SMALL, scale=1, in_channels=1, upsampler="none", mean=None, task="")
 FORMATS = ("png", "tif", "jpg", "webp")
 
 
-def network(config: SwinIRConfig = COLOR, dtype: torch.dtype = torch.float32) -> SwinIR:
+def network(config: SwinIRConfig = SMALL, dtype: torch.dtype = torch.float32) -> SwinIR:
     weights = our_network(config, reference_network(config)).state_dict()
     model = SwinIR(config, dtype=dtype)
     model.load_state_dict(weights)
@@ -84,7 +74,7 @@ def bundled() -> bytes:
 
 def model_file() -> bytes:
     metadata = {name: f"{name}: é\n" for name in ("author", "description", "licence", "scores")}
-    checkpoint = Checkpoint(COLOR, network().state_dict(), metadata)
+    checkpoint = Checkpoint(SMALL, network().state_dict(), metadata)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
         write_checkpoint(path, checkpoint, torch.float16)
@@ -94,7 +84,7 @@ def model_file() -> bytes:
 def image_file(suffix: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         model, source = Path(folder, "model.safetensors"), Path(folder, "in.png")
-        write_checkpoint(model, Checkpoint(COLOR, network().state_dict()))
+        write_checkpoint(model, Checkpoint(SMALL, network().state_dict()))
         save_photograph(source)
         target = Path(folder, f"out.{suffix}")
         given = ["--model", str(model), "--device", "cpu"]
@@ -129,7 +119,7 @@ def trained() -> bytes:
 
 
 def begun() -> bytes:
-    model = SwinIR(COLOR)
+    model = SwinIR(SMALL)
     init_weights(model, seed=3)
     return b"".join(weight.numpy().tobytes() for weight in model.state_dict().values())
 

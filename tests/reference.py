@@ -8,6 +8,17 @@ from torch import Tensor, nn
 from swinir_core import SwinIR, SwinIRConfig
 from swinir_core.spandrel_network import spandrel_network as fresh_reference
 
+SMALL = SwinIRConfig(
+    scale=2,
+    in_channels=3,
+    embed_dim=12,
+    depths=(2, 2),
+    num_heads=(2, 2),
+    window_size=8,
+    mlp_ratio=2.0,
+    upsampler="pixelshuffledirect",
+)
+
 BUFFERS = ("attn_mask", "relative_position_index")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from swinir_core import SwinIR, SwinIRConfig, swin_layer
-from swinir_core.layers import LayerFactory, linear_of_norm
+from swinir_core.layers import LayerFactory
 from swinir_core.swin_layer import MLP
 from swinir_core.training.init import init_weights
 from swinir_core.window_attention import WindowAttention, differentiable
@@ -53,14 +53,14 @@ class Layer(nn.Module):
         bias = self.attn.position_bias(self.plan)
         bias = bias + self.mask if masked else bias
         attended = self.attn.by_path(differentiable, self.attn.qkv(self.norm1(self.x)), bias)
-        return attended, self.mlp(self.norm2(self.x))
+        hidden = self.mlp.fc1(self.norm2(self.x))
+        return attended, self.mlp.fc2(nn.functional.gelu(hidden))
 
     def trained(self, masked: bool) -> tuple[Tensor, Tensor]:
         bias = self.attn.position_bias(self.plan)
         mask = self.mask if masked else None
-        attended = self.attn.with_gradients(self.x, self.norm1, bias, mask, self.plan)
-        hidden = linear_of_norm(self.x, self.norm2, self.mlp.fc1, self.plan.dtype)
-        return attended, self.mlp.after(hidden)
+        attended = self.attn(self.x, self.norm1, bias, mask, self.plan)
+        return attended, self.mlp(self.x, self.norm2, self.plan)
 
     def gradients(self, run: Callable[[bool], tuple[Tensor, Tensor]], masked: bool) -> list[Tensor]:
         outputs = run(masked)
@@ -154,7 +154,7 @@ def random_network(config: SwinIRConfig = TINY) -> SwinIR:
 def by_autograd(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From then on networks train by what autograd makes of the equations as they read."""
 
-    def with_gradients(
+    def attend(
         self: WindowAttention,
         x: Tensor,
         norm: nn.Module,
@@ -165,11 +165,11 @@ def by_autograd(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         masked_bias = bias if mask is None else bias + mask
         return self.by_path(differentiable, self.qkv(norm(x).to(plan.dtype)), masked_bias)
 
-    def plain(x: Tensor, norm: nn.Module, linear: nn.Module, dtype: torch.dtype) -> Tensor:
-        return linear(norm(x).to(dtype))
+    def plain(x: Tensor, norm: nn.Module, linear: nn.Module, plan: WindowPlan) -> Tensor:
+        return linear(norm(x).to(plan.dtype))
 
     def switch() -> None:
-        monkeypatch.setattr(WindowAttention, "with_gradients", with_gradients)
+        monkeypatch.setattr(WindowAttention, "forward", attend)
         monkeypatch.setattr(swin_layer, "linear_of_norm", plain)
 
     return switch
@@ -325,8 +325,9 @@ def test_layers_that_cast_their_weights_are_called() -> None:
 @pytest.mark.parametrize("register", ["register_forward_hook", "register_full_backward_hook"])
 def test_hooks_are_called(register: str) -> None:
     network, called = random_network(), []
-    leaves = [each for each in network.modules() if isinstance(each, nn.Linear | nn.LayerNorm)]
-    for leaf in leaves:
-        getattr(leaf, register)(lambda module, *_: called.append(module))
+    kinds = (nn.Linear, nn.LayerNorm, WindowAttention, MLP)
+    modules = [each for each in network.modules() if isinstance(each, kinds)]
+    for each in modules:
+        getattr(each, register)(lambda module, *_: called.append(module))
     network_gradients(network)
-    assert set(called) == set(leaves)
+    assert set(called) == set(modules)

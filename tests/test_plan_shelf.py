@@ -11,26 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir_core import Cancelled, Restorer, SwinIR, SwinIRConfig, TileSettings
+from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
 from swinir_core.ensemble import Ensemble
 from swinir_core.windows import WindowPlan
-from tests.reference import our_network, reference_network
-
-CONFIG = SwinIRConfig(
-    scale=2,
-    in_channels=3,
-    embed_dim=12,
-    depths=(2, 2),
-    num_heads=(2, 2),
-    window_size=8,
-    mlp_ratio=2.0,
-    upsampler="pixelshuffledirect",
-)
+from tests.reference import SMALL, our_network, reference_network
 
 
 @pytest.fixture(scope="module")
 def network() -> SwinIR:
-    return our_network(CONFIG, reference_network(CONFIG)).requires_grad_(False)
+    return our_network(SMALL, reference_network(SMALL)).requires_grad_(False)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from swinir_core.machine import time_run
 from swinir_core.memory import free_memory, is_out_of_memory, release_cached_memory
 from swinir_core.processes import Processes
 from swinir_core.run import Forecast
-from tests.determinism_cases import COLOR, GRAY, network, photograph
+from tests.determinism_cases import GRAY, SMALL, network, photograph
 from tests.pretend_device import PretendDevice
 from tests.stub_host import nodes_without_host
 
@@ -90,11 +90,11 @@ def moved(model: SwinIR, device: torch.device, dtype: torch.dtype = torch.float3
 
 
 VARIANTS = {
-    "color": COLOR,
+    "color": SMALL,
     "gray, window 7": replace(GRAY, window_size=7, img_size=56),
-    "pixelshuffle, absolute embedding": replace(COLOR, upsampler="pixelshuffle", ape=True, task=""),
+    "pixelshuffle, absolute embedding": replace(SMALL, upsampler="pixelshuffle", ape=True, task=""),
     "nearest+conv, 3conv": replace(
-        COLOR, scale=4, upsampler="nearest+conv", resi_connection="3conv", task=""
+        SMALL, scale=4, upsampler="nearest+conv", resi_connection="3conv", task=""
     ),
 }
 
@@ -411,7 +411,7 @@ def test_without_a_working_triton_the_plain_path_is_taken(
         monkeypatch.setattr(self_check, "check", fail)
 
     image = photograph(20, 27)[None]
-    for config in (COLOR, replace(COLOR, num_heads=(1, 3))):
+    for config in (SMALL, replace(SMALL, num_heads=(1, 3))):
         model = network(config)
         expected = Restorer(model)(image)
         with card:

@@ -28,19 +28,9 @@ from swinir_core.execution import Piece
 from swinir_core.peak_memory import PeakMemory
 from swinir_core.restorer import CPU_PIXELS_AT_ONCE
 from swinir_core.swin_layer import SwinTransformerLayer
-from tests.reference import our_network, reference_network
+from tests.reference import SMALL, our_network, reference_network
 
-COLOR = SwinIRConfig(
-    scale=2,
-    in_channels=3,
-    embed_dim=12,
-    depths=(2, 2),
-    num_heads=(2, 2),
-    window_size=8,
-    mlp_ratio=2.0,
-    upsampler="pixelshuffledirect",
-)
-GRAY = replace(COLOR, scale=1, in_channels=1, upsampler="none", mean=None, task="")
+GRAY = replace(SMALL, scale=1, in_channels=1, upsampler="none", mean=None, task="")
 
 
 def network(config: SwinIRConfig) -> SwinIR:
@@ -49,7 +39,7 @@ def network(config: SwinIRConfig) -> SwinIR:
 
 @pytest.fixture
 def color() -> Restorer:
-    return Restorer(network(COLOR))
+    return Restorer(network(SMALL))
 
 
 @pytest.fixture
@@ -60,7 +50,7 @@ def gray() -> Restorer:
 def test_equals_the_network(color: Restorer) -> None:
     images = torch.rand(2, 20, 30, 3)
     result = color(images)
-    expected = network(COLOR)(images.movedim(-1, 1)).clamp(0, 1).movedim(1, -1)
+    expected = network(SMALL)(images.movedim(-1, 1)).clamp(0, 1).movedim(1, -1)
     assert result.shape == (2, 40, 60, 3)
     assert result.dtype == torch.float32
     assert torch.allclose(result, expected, atol=1e-6)
@@ -143,11 +133,11 @@ def test_tiles_meet_without_a_seam(color: Restorer) -> None:
 
 
 def test_auto_cuts_only_what_does_not_fit(color: Restorer) -> None:
-    enough = estimate_memory(COLOR, 100, 100)
+    enough = estimate_memory(SMALL, 100, 100)
     assert color.plan(100, 100, TileSettings(memory_budget=enough)).tile_count == 1
     tight = color.plan(100, 100, TileSettings(memory_budget=enough - 1))
     assert tight.tile_count == 2
-    assert all(estimate_memory(COLOR, *tile.size) < enough for tile in tight.tiles())
+    assert all(estimate_memory(SMALL, *tile.size) < enough for tile in tight.tiles())
     assert color.plan(100, 100).tile_count == 1
 
 
@@ -179,7 +169,7 @@ FORECASTS = {
 def test_forecast(color: Restorer, words: str) -> None:
     height, width, tiles, batch = FORECASTS[words]
     plan = color.plan(height, width, tiles, batch)
-    assert plan.bytes == estimate_memory(COLOR, *plan.largest, plan.at_once)
+    assert plan.bytes == estimate_memory(SMALL, *plan.largest, plan.at_once)
     assert str(plan) == f"{words}{plan.bytes / 1e6:.0f} MB of memory"
 
 
@@ -189,7 +179,7 @@ def test_large_numbers_are_forecast_in_gigabytes(color: Restorer) -> None:
 
 def test_pieces_are_run_together_up_to_the_budget(color: Restorer) -> None:
     for at_once in (1, 2, 4):
-        tiles = TileSettings(memory_budget=estimate_memory(COLOR, 16, 16, at_once))
+        tiles = TileSettings(memory_budget=estimate_memory(SMALL, 16, 16, at_once))
         assert color.plan(16, 16, tiles, batch=4).at_once == at_once
     assert color.plan(16, 16, batch=1000).at_once == CPU_PIXELS_AT_ONCE // 16**2
 
@@ -207,7 +197,7 @@ class Recorder(SwinIR):
 
 
 def test_small_frames_are_run_together() -> None:
-    model = Recorder(COLOR)
+    model = Recorder(SMALL)
     Restorer(model)(torch.rand(CPU_PIXELS_AT_ONCE // 20**2 + 1, 20, 20, 3))
     assert model.shapes == [(CPU_PIXELS_AT_ONCE // 20**2, 3, 20, 20), (1, 3, 20, 20)]
 
@@ -220,7 +210,7 @@ def test_channels_are_run_together_by_a_gray_model() -> None:
 
 def test_equal_tiles_of_a_frame_are_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 5 * 32**2)
-    model = Recorder(COLOR)
+    model = Recorder(SMALL)
     Restorer(model)(torch.rand(2, 52, 52, 3), TileSettings("tiled", 32, 8))
     # 52 pixels are 32 and 28, eight of them shared.
     sizes = [(32, 32), (32, 28), (28, 32), (28, 28)]
@@ -232,13 +222,13 @@ def test_equal_tiles_of_a_frame_are_run_together(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_more_are_run_together_than_asked_for() -> None:
-    model = Recorder(COLOR)
+    model = Recorder(SMALL)
     Restorer(model)(torch.rand(5, 8, 8, 3), TileSettings(at_once=2))
     assert [shape[0] for shape in model.shapes] == [2, 2, 1]
 
 
 def test_no_more_small_tiles_than_asked_for_are_run_together() -> None:
-    model = Recorder(COLOR)
+    model = Recorder(SMALL)
     Restorer(model)(torch.rand(1, 112, 106, 3), TileSettings("tiled", (35, 43), 8, at_once=1))
     # Two of the last would have fewer pixels than one of the first.
     assert model.shapes[0] == (1, 3, 32, 40)
@@ -246,7 +236,7 @@ def test_no_more_small_tiles_than_asked_for_are_run_together() -> None:
 
 
 def test_tiles_may_be_rectangular() -> None:
-    model = Recorder(COLOR)
+    model = Recorder(SMALL)
     Restorer(model)(torch.rand(1, 60, 100, 3), TileSettings("tiled", (32, 64), 8, at_once=1))
     # Three rows and two columns; a window of 8 pixels is the most that tiles differ by.
     assert len(model.shapes) == 6
@@ -260,7 +250,7 @@ def test_a_model_without_stages_is_run_one_by_one() -> None:
         def stages(self) -> list[SwinTransformerLayer]:
             return []
 
-    model = Foreign(COLOR)
+    model = Foreign(SMALL)
     Restorer(model)(torch.rand(3, 8, 8, 3))
     assert model.shapes == [(1, 3, 8, 8)] * 3
 
@@ -286,7 +276,7 @@ def test_together_as_one_by_one(
     overlap: int | None,
     mode: str,
 ) -> None:
-    restore = Restorer(network(COLOR if in_channels == 3 else GRAY))
+    restore = Restorer(network(SMALL if in_channels == 3 else GRAY))
     images = torch.rand(batch, height, width, channels)
     tiles = TileSettings(mode, 32, overlap)
     with pytest.MonkeyPatch.context() as patch:
@@ -326,7 +316,7 @@ def test_progress_rises_to_the_pixels_of_all_tiles(color: Restorer) -> None:
     color(torch.rand(2, 40, 60, 3), tiles, progress=lambda *x: seen.append(x))
     plan = color.plan(40, 60, tiles)
     groups = {tile.size for tile in plan.tiles()}
-    assert len(seen) == 2 * len(groups) * (sum(COLOR.depths) + 1)
+    assert len(seen) == 2 * len(groups) * (sum(SMALL.depths) + 1)
     assert seen == sorted(seen)
     assert {total for _, total in seen} == {2 * plan.pixels}
     assert seen[-1] == (2 * plan.pixels, 2 * plan.pixels)
@@ -368,22 +358,22 @@ def test_exceptions_of_a_callback_pass_through(color: Restorer) -> None:
 
 
 def test_result_carries_no_gradient() -> None:
-    trainable = network(COLOR).requires_grad_(True)
+    trainable = network(SMALL).requires_grad_(True)
     assert not Restorer(trainable)(torch.rand(1, 8, 8, 3)).requires_grad
 
 
 def test_bfloat16_model_runs_in_its_own_precision() -> None:
-    model = SwinIR(COLOR, dtype=torch.bfloat16)
-    model.load_state_dict(network(COLOR).state_dict())
+    model = SwinIR(SMALL, dtype=torch.bfloat16)
+    model.load_state_dict(network(SMALL).state_dict())
     restorer = Restorer(model)
     assert restorer.dtype == torch.bfloat16
     image = torch.rand(1, 16, 16, 3)
-    assert (restorer(image) - Restorer(network(COLOR))(image)).abs().mean() < 0.01
+    assert (restorer(image) - Restorer(network(SMALL))(image)).abs().mean() < 0.01
 
 
 def test_overflow_in_float16_is_said_and_not_shown_as_black() -> None:
-    model = SwinIR(COLOR, dtype=torch.float16)
-    model.load_state_dict(network(COLOR).state_dict())
+    model = SwinIR(SMALL, dtype=torch.float16)
+    model.load_state_dict(network(SMALL).state_dict())
     with torch.no_grad():
         model.conv_first.weight.mul_(1e5)  # pyright: ignore
         model.conv_after_body.weight.mul_(1e5)  # pyright: ignore
@@ -410,7 +400,7 @@ def test_every_piece_is_told_when_it_is_done(color: Restorer) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_only_the_masked_part_is_restored(channels: int, in_channels: int) -> None:
-    restore = Restorer(network(COLOR if in_channels == 3 else GRAY))
+    restore = Restorer(network(SMALL if in_channels == 3 else GRAY))
     scale = restore.model.scale
     images, mask = torch.rand(2, 40, 60, channels), torch.zeros(1, 40, 60)
     mask[:, 4:20, 10:30], mask[:, 20:24, 10:30] = 1, 0.5
@@ -432,7 +422,7 @@ def test_only_the_masked_part_is_restored(channels: int, in_channels: int) -> No
 
 
 def test_tiles_the_mask_does_not_touch_are_not_run() -> None:
-    model = Recorder(COLOR)
+    model = Recorder(SMALL)
     restore, tiles = Restorer(model), TileSettings("tiled", 32, 8, at_once=1)
     images, mask = torch.rand(1, 56, 104, 3), torch.zeros(1, 56, 104)
     mask[:, 2:8, 74:78] = 1
@@ -453,7 +443,7 @@ def test_a_mask_of_another_size_is_refused(color: Restorer) -> None:
 
 
 def test_the_ensemble_is_an_option() -> None:
-    model, images = network(COLOR), torch.rand(1, 12, 20, 3)
+    model, images = network(SMALL), torch.rand(1, 12, 20, 3)
     expected = Restorer(Ensemble(model), "cpu", torch.float32)(images)
     assert torch.equal(Restorer(model, ensemble=True)(images), expected)
     assert not torch.equal(Restorer(model)(images), expected)
