@@ -211,8 +211,8 @@ def test_a_wrong_model_is_one_sentence(model: str, capsys: pytest.CaptureFixture
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_keeps_finished_files(model: str) -> None:
-    for number in range(300):
-        picture(f"set/{number:03}.png", height=3, width=3)
+    for number in range(300):  # So large that they cannot all be done before the signal comes.
+        picture(f"set/{number:03}.png", height=30, width=30)
     command = [sys.executable, "-m", "swinir_core", "restore", "set", "-o", "out"]
     command += ["--model", model, "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -221,11 +221,11 @@ def test_ctrl_c_keeps_finished_files(model: str) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
     assert errors == "swinir: error: interrupted; finished files are kept.\n"
+    assert process.returncode == 130
     finished = list(Path("out").iterdir())
     assert 0 < len(finished) < 300
-    assert all(read_image(path).pixels.shape == (6, 6, 3) for path in finished)
+    assert all(read_image(path).pixels.shape == (60, 60, 3) for path in finished)
 
 
 def test_info_says_everything(model: str, capsys: pytest.CaptureFixture[str]) -> None:
