@@ -9,6 +9,7 @@ from ..swinir_core.quality import compare
 from . import host
 
 LUMA = "Y (luma)"
+CHANNELS = (LUMA, "RGB")
 
 
 class SwinIRImageQuality(io.ComfyNode):
@@ -40,7 +41,7 @@ class SwinIRImageQuality(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "channel",
-                    options=[LUMA, "RGB"],
+                    options=list(CHANNELS),
                     default=LUMA,
                     optional=True,
                     tooltip=(
@@ -80,6 +81,8 @@ class SwinIRImageQuality(io.ComfyNode):
     def execute(
         cls, image: Tensor, reference: Tensor, channel: str = LUMA, border: int = 0
     ) -> io.NodeOutput:
+        if channel not in CHANNELS:  # An older host does not check it.
+            raise ValueError(f"channel must be one of {', '.join(CHANNELS)}, got {channel!r}.")
         progress = host.Progress()
 
         def scored(done: int, count: int) -> None:

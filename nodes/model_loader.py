@@ -12,6 +12,8 @@ from . import host
 from .upscale_model import SwinIRUpscaleModel
 
 BUNDLED = "bundled/"
+NOT_OURS = "not a SwinIR"
+"""What the core says of a model that another loader may know."""
 
 
 class SwinIRModelLoader(io.ComfyNode):
@@ -57,6 +59,8 @@ class SwinIRModelLoader(io.ComfyNode):
         try:
             checkpoint = read_checkpoint(find_file(model_name))
         except CheckpointError as error:
+            if NOT_OURS not in str(error):
+                raise
             raise CheckpointError(
                 f"{error} If it is an upscale model of another architecture, load it with "
                 f'"Load Upscale Model" and connect that to SwinIR Restore.'
@@ -65,10 +69,12 @@ class SwinIRModelLoader(io.ComfyNode):
         return io.NodeOutput(SwinIRUpscaleModel(checkpoint))
 
     @classmethod
-    def validate_inputs(cls, model_name: str | None) -> bool | str:
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
         """In the place of the host's own check, which knows the separators of its system only. A
         name that another node will give is not known yet."""
-        if model_name is None or slashed(model_name) in model_names():
+        if model_name is None:
+            return True
+        if isinstance(model_name, str) and slashed(model_name) in model_names():
             return True
         return f"there is no model {model_name!r}; press R to read the list again."
 

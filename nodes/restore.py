@@ -14,6 +14,7 @@ from ..swinir_core import Restorer, TileSettings
 from ..swinir_core.execution import Piece
 from ..swinir_core.masking import fit
 from ..swinir_core.preview import Preview
+from ..swinir_core.restorer import check_images, checked_mask
 from . import host
 from .runnable import Runnable, runnable
 from .tile_settings import TileSettingsType
@@ -111,6 +112,10 @@ class SwinIRRestore(io.ComfyNode):
         tile_settings: TileSettings | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
+        check_images(image)
+        batch, height, width, _ = image.shape
+        if mask is not None:
+            mask = checked_mask(fit(mask, height, width), image)
         run = runnable(upscale_model)
         tiles = tile_settings or TileSettings()
         device = run.patcher.load_device
@@ -122,7 +127,6 @@ class SwinIRRestore(io.ComfyNode):
 
         free = host.free_memory(run.patcher)
         tiles = replace(tiles, memory_budget=min(tiles.memory_budget or free, free))
-        batch, height, width, _ = image.shape
         logging.info("SwinIR Restore: %s", restorer.plan(height, width, tiles, batch))
         progress, preview = host.Progress(), Preview()
 
@@ -131,14 +135,15 @@ class SwinIRRestore(io.ComfyNode):
             if progress.wants_picture():
                 progress.show(preview.picture())
 
-        if mask is not None:
-            mask = fit(mask, height, width)
         restored = restorer(image, tiles, progress.advance, host.interrupted, finished, mask)
         return io.NodeOutput(host.to_intermediate(restored))
 
 
 def find_precision(name: str, run: Runnable, device: torch.device) -> torch.dtype:
-    """The arithmetic for a choice. Raises ``ValueError`` where the model has no other."""
+    """The arithmetic for a choice. Raises ``ValueError`` where there is none of this name, which an
+    older host does not check, or not for this model."""
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}.")
     if run.only_float32:
         if name not in ("auto", "float32"):
             raise ValueError(

@@ -31,7 +31,8 @@ class SwinIRSaveModel(io.ComfyNode):
             category=host.loader_category(),
             description=(
                 "Saves a loaded SwinIR as .safetensors in models/swinir, with its configuration "
-                "in the file. Turns .pth files into small ones that load safely everywhere."
+                "in the file. Turns .pth files into small ones that run no code when Load SwinIR "
+                "Model reads them; the host's own Load Upscale Model does not know them."
             ),
             search_aliases=["swinir", "convert model", "export", "safetensors", "half precision"],
             is_output_node=True,
@@ -77,6 +78,10 @@ class SwinIRSaveModel(io.ComfyNode):
     def execute(
         cls, upscale_model: Any, name: str = "my_swinir", precision: str = "float16"
     ) -> io.NodeOutput:
+        if precision not in PRECISIONS:  # An older host does not check it.
+            raise ValueError(
+                f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}."
+            )
         path = free_path(name)
         write(path, to_checkpoint(upscale_model), precision)
         model_name = path.relative_to(host.save_folder()).as_posix()

@@ -8,13 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import ImageError
+
 
 def fit(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (B, h, w) or (h, w) stretched to (B, height, width) float32 on the CPU."""
-    mask = (mask if mask.ndim == 3 else mask[None]).float().cpu()
+    """A mask (B, h, w) or (h, w) stretched to (B, height, width) float32 in 0..1 on the CPU.
+
+    Raises ``ImageError`` for what is no mask.
+    """
+    if mask.ndim not in (2, 3) or 0 in mask.shape:
+        raise ImageError(f"a mask must be (batch, height, width), got {tuple(mask.shape)}.")
+    mask = limited(mask if mask.ndim == 3 else mask[None])
     if mask.shape[1:] == (height, width):
         return mask
     return F.interpolate(mask[:, None], (height, width), mode="bilinear", antialias=True)[:, 0]
+
+
+def limited(mask: Tensor) -> Tensor:
+    """``mask`` as float32 in 0..1 on the CPU; what is not a number is 0."""
+    return mask.float().cpu().nan_to_num(nan=0.0).clamp(0, 1)
 
 
 def spread(mask: Tensor) -> Tensor:

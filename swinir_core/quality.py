@@ -54,13 +54,16 @@ def compare(
     the scale.
     y_channel: compares brightness as the paper does for super-resolution, else all three channels.
     scored: called after each image with how many are done and how many there are.
-    Raises ``ValueError`` where sizes or counts differ or too little is left inside the border.
+    Raises ``ValueError`` where sizes or counts differ, too little is left inside the border, or
+    pixels are no numbers.
     """
     count = len(images)
+    if count == 0 or len(references) == 0:
+        raise ValueError("There is no image to measure: one of the batches is empty.")
     if len(references) not in (1, count):
         raise ValueError(
-            f"There are {count} images to measure but {len(references)} references; give one "
-            "reference, or one for each image."
+            f"Images to measure: {count}, references: {len(references)}; give one reference, or "
+            "one for each image."
         )
     height, width = images.shape[1:3]
     if images.shape[1:3] != references.shape[1:3]:
@@ -94,4 +97,6 @@ def _to_levels(image: Tensor) -> Tensor:
     """(H, W, C) in 0..1 to RGB in uint8, clipped and rounded as the reference implementation
     does it."""
     colors = image[..., :3].cpu().float().expand(-1, -1, 3)
+    if not colors.isfinite().all():
+        raise ValueError("An image has pixels that are NaN or infinite; it cannot be measured.")
     return colors.clamp(0, 1).mul(255).round().byte()

@@ -14,7 +14,7 @@ from .ensemble import Ensemble
 from .errors import ImageError
 from .execution import Execution, Piece, cut
 from .image_model import ImageModel
-from .masking import enlarge, mix, spread
+from .masking import enlarge, limited, mix, spread
 from .memory import free_memory
 from .overlap import find_overlap
 from .run import Forecast, Progress, Run
@@ -85,8 +85,8 @@ class Restorer:
         Raises ``ImageError`` for images or a mask of another shape, ``MemoryError`` when not even
         the smallest tile fits, ``PrecisionError`` when float16 does not hold the numbers.
         """
-        _check_images(images)
-        mask = _check_mask(mask, images)
+        check_images(images)
+        mask = None if mask is None else checked_mask(mask, images)
         tiles = tiles or TileSettings()
         batch, height, width, channels = images.shape
         scale = self.model.scale
@@ -153,7 +153,9 @@ class Restorer:
             pieces = sum(tile.size == plan.largest for tile in plan.tiles())
         at_once = self._at_once(*plan.largest, pieces, tiles.at_once, budget)
         memory = self.estimate_memory(*plan.largest, at_once)
-        return Forecast(plan.rows, plan.columns, batch, at_once, memory)
+        cut_as_needed = plan.tile_count > 1 and tiles.overlap is None
+        needed = self.overlap if cut_as_needed else 0
+        return Forecast(plan.rows, plan.columns, batch, at_once, memory, budget, needed)
 
     @cached_property
     def overlap(self) -> int:
@@ -237,7 +239,8 @@ def _narrowest_type(model: Any) -> torch.dtype:
     return min(types, key=lambda dtype: dtype.itemsize)
 
 
-def _check_images(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
+    """Raises ``ImageError`` where they are none that a ``Restorer`` takes."""
     if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
         raise ImageError(
             f"images must be (batch, height, width, channels) with 1 to 4 channels, "
@@ -249,14 +252,15 @@ def _check_images(images: Tensor) -> None:
         raise ImageError(f"the images have no pixels: {tuple(images.shape)}.")
 
 
-def _check_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
-    """(B, H, W) float32 on the CPU."""
-    if mask is None:
-        return None
-    batch, height, width, _ = images.shape
-    if mask.ndim != 3 or mask.shape[1:] != (height, width) or len(mask) not in (1, batch):
+def checked_mask(mask: Tensor, images: Tensor) -> Tensor:
+    """(B, H, W) float32 in 0..1 on the CPU. Raises ``ImageError`` for another shape."""
+    batch, height, width = images.shape[:3]
+    if mask.ndim != 3 or mask.shape[1:] != (height, width):
         raise ImageError(
-            f"the mask must be ({batch} or 1, {height}, {width}) like the images, "
-            f"got {tuple(mask.shape)}."
+            f"the mask must be (batch, {height}, {width}) like the images, got {tuple(mask.shape)}."
         )
-    return mask.float().cpu().expand(batch, -1, -1)
+    if len(mask) not in (1, batch):
+        raise ImageError(
+            f"there are {len(mask)} masks for {batch} images; give one mask, or one for each."
+        )
+    return limited(mask).expand(batch, -1, -1)

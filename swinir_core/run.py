@@ -15,6 +15,10 @@ where memory runs out it stands still until as much is done again. The second gr
 to be cut smaller."""
 
 
+_MANY_TIMES = 2
+"""The pixels of an image that are worth saying how often they are computed."""
+
+
 @dataclass(frozen=True)
 class Forecast(TilePlan):
     """The tiles of a run over equally large images, and the memory it needs. Prints as a sentence
@@ -28,6 +32,13 @@ class Forecast(TilePlan):
     bytes: int
     """Estimated peak growth on the device while they are, weights not included."""
 
+    budget: int
+    """Bytes it may be. More are needed where no smaller pieces are possible, or wanted."""
+
+    overlap_needed: int
+    """Input pixels that tiles had to share for no seam to show, where the settings leave it to the
+    network; otherwise 0."""
+
     def __str__(self) -> str:
         height, width = self.largest
         images = f"{self.images} image{'s' * (self.images != 1)}"
@@ -37,8 +48,22 @@ class Forecast(TilePlan):
             pieces = f"{self.tile_count} tiles of {width}x{height}"
         else:
             pieces = f"{images} in {self.tile_count} tiles of {width}x{height}"
-        size = f"{self.bytes / 1e6:.0f} MB" if self.bytes < 1e9 else f"{self.bytes / 1e9:.1f} GB"
-        return f"{pieces}, {self.at_once} at a time, {size} of memory"
+        text = f"{pieces}, {self.at_once} at a time, {_size(self.bytes)} of memory"
+        if self.bytes > self.budget:
+            text += f", more than the {_size(self.budget)} there are for it"
+        times = self.pixels / (self.rows[-1].stop * self.columns[-1].stop)
+        if times >= _MANY_TIMES:
+            text += f"; overlaps make it compute {times:.1f} times the pixels of the image"
+        if self.tile_count > 1 and self.overlap < self.overlap_needed:
+            text += (
+                f"; tiles of this size share {self.overlap} pixels of the {self.overlap_needed} "
+                "that this model needs for no seam to show, so take larger ones"
+            )
+        return text
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -36,8 +37,9 @@ class TileSettings:
     to whole windows. Used in ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
 
     overlap: int | None = None
-    """Input pixels that neighbouring tiles share, rounded up to whole windows; at most half a tile.
-    ``None``: as many as the network needs, which it is asked where an image is cut."""
+    """Input pixels that neighbouring tiles share, rounded up to whole windows; in ``tiled`` mode at
+    most half a tile. ``None``: as many as the network needs, which it is asked where an image is
+    cut, or half a tile where that is less."""
 
     at_once: int | None = None
     """How many tiles or small images of equal size are run together at most, as far as they fit the
@@ -53,7 +55,9 @@ class TileSettings:
         smallest = min(self.tile_height, self.tile_width)
         if smallest < 32:
             raise ValueError(f"tile_size must be at least 32 pixels, got {smallest}")
-        if self.overlap is not None and not 0 <= self.overlap <= smallest // 2:
+        if self.overlap is not None and self.overlap < 0:
+            raise ValueError(f"overlap must be 0 or more pixels, got {self.overlap}")
+        if self.mode == "tiled" and (self.overlap or 0) > smallest // 2:
             raise ValueError(
                 f"overlap must be between 0 and half the tile size of {smallest}, "
                 f"got {self.overlap}"
@@ -139,6 +143,12 @@ class TilePlan:
     def largest(self) -> tuple[int, int]:
         """Height and width of the largest tile, in input pixels."""
         return max(row.length for row in self.rows), max(span.length for span in self.columns)
+
+    @property
+    def overlap(self) -> int:
+        """The fewest input pixels that neighbours share; 0 where there are none."""
+        sides = (self.rows, self.columns)
+        return min((a.stop - b.start for side in sides for a, b in pairwise(side)), default=0)
 
     @property
     def pixels(self) -> int:

@@ -173,6 +173,25 @@ def test_forecast(color: Restorer, words: str) -> None:
     assert str(plan) == f"{words}{plan.bytes / 1e6:.0f} MB of memory"
 
 
+def test_a_budget_that_the_smallest_tiles_exceed_is_in_the_forecast(color: Restorer) -> None:
+    tiles = TileSettings(memory_budget=1000, overlap=8)
+    plan = color.plan(64, 64, tiles)
+    assert plan.bytes > 1000
+    assert str(plan).endswith(
+        ", more than the 0 MB there are for it; "
+        f"overlaps make it compute {plan.pixels / 64**2:.1f} times the pixels of the image"
+    )
+    assert "more than" not in str(color.plan(64, 64))
+
+
+def test_tiles_too_small_for_their_overlap_are_in_the_forecast(color: Restorer) -> None:
+    plan = color.plan(200, 64, TileSettings("tiled", 32))
+    assert plan.overlap == 16 < color.overlap
+    assert f"share 16 pixels of the {color.overlap} that this model needs" in str(plan)
+    assert "share" not in str(color.plan(200, 64, TileSettings("tiled", 32, overlap=16)))
+    assert "share" not in str(color.plan(200, 64, TileSettings("tiled", 128)))
+
+
 def test_large_numbers_are_forecast_in_gigabytes(color: Restorer) -> None:
     assert str(color.plan(5000, 5000, TileSettings("whole"))).endswith(" GB of memory")
 
@@ -437,9 +456,25 @@ def test_tiles_the_mask_does_not_touch_are_not_run() -> None:
     assert torch.allclose(partly[:, 6:14, 150:154], whole[:, 6:14, 150:154], atol=1e-6)
 
 
-def test_a_mask_of_another_size_is_refused(color: Restorer) -> None:
-    with pytest.raises(ImageError, match=r"mask must be \(2 or 1, 8, 9\)"):
-        color(torch.rand(2, 8, 9, 3), mask=torch.ones(3, 8, 9))
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [((3, 8, 9), "3 masks for 2 images"), ((1, 8, 8), r"must be \(batch, 8, 9\)")],
+)
+def test_a_mask_of_another_size_is_refused(
+    color: Restorer, shape: tuple[int, ...], sentence: str
+) -> None:
+    with pytest.raises(ImageError, match=sentence):
+        color(torch.rand(2, 8, 9, 3), mask=torch.ones(shape))
+
+
+def test_a_mask_is_limited_to_0_and_1(color: Restorer) -> None:
+    image, mask = torch.rand(1, 16, 24, 3), torch.rand(1, 16, 24) * 4 - 2
+    expected = color(image, mask=mask.clamp(0, 1))
+    assert torch.equal(color(image, mask=mask), expected)
+    mask[0, 3, 3] = 0
+    expected = color(image, mask=mask)
+    mask[0, 3, 3] = torch.nan
+    assert torch.equal(color(image, mask=mask), expected)
 
 
 def test_the_ensemble_is_an_option() -> None:

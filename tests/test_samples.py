@@ -234,3 +234,14 @@ def test_a_bad_name_is_explained(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         check_name(name)
     assert str(caught.value).endswith(".")
+
+
+def test_what_is_no_image_is_not_measured() -> None:
+    image = torch.rand(1, 16, 16, 3)
+    with pytest.raises(ValueError, match="batches is empty"):
+        compare(image[:0], image)
+    broken = image.clone()
+    broken[0, 2, 3, 1] = torch.nan
+    for pair in ((broken, image), (image, broken)):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            compare(*pair)

@@ -194,7 +194,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "mode": ({"mode": "tile"}, "'tile'"),
     "tile too small": ({"tile_size": 31}, "31"),
     "negative overlap": ({"overlap": -1}, "-1"),
-    "overlap too large": ({"tile_size": 64, "overlap": 33}, "64.*33"),
+    "overlap too large": ({"mode": "tiled", "tile_size": 64, "overlap": 33}, "64.*33"),
+    "overlap below 0": ({"overlap": -1}, "0 or more pixels, got -1"),
     "budget": ({"memory_budget": 0}, "0 bytes"),
 }
 
@@ -204,6 +205,11 @@ def test_wrong_setting(name: str) -> None:
     values, words = WRONG[name]
     with pytest.raises(ValueError, match=words):
         TileSettings(**values)
+
+
+def test_the_tile_size_limits_the_overlap_only_where_it_has_an_effect() -> None:
+    for mode in ("auto", "whole"):
+        assert TileSettings(mode, 64, overlap=200).overlap == 200
 
 
 @given(overlap=st.sampled_from([0, 8, 16]), random=st.randoms(use_true_random=False))

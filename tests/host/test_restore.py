@@ -191,6 +191,7 @@ def test_a_bad_file_is_named_and_explained(
 
     assert name in result.error
     assert explanation in result.error
+    assert "Load Upscale Model" not in result.error
 
 
 def test_interrupt_ends_a_run_between_tiles(
