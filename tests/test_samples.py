@@ -174,7 +174,7 @@ def test_alpha_is_dropped_and_gray_is_rgb(y_channel: bool) -> None:
     ("image", "reference", "border", "message"),
     [
         ((1, 20, 24), (1, 20, 25), 0, "24x20 pixels and the reference 25x20; only"),
-        ((2, 20, 24), (3, 20, 24), 0, "2 images to measure but 3 references"),
+        ((2, 20, 24), (3, 20, 24), 0, "Images to measure: 2, references: 3"),
         ((1, 20, 24), (1, 20, 24), 5, "border must be 0 to 4 .* 24x20 pixels, got 5"),
         ((1, 20, 24), (1, 20, 24), -1, "border must be 0 to 4"),
         ((1, 10, 24), (1, 10, 24), 0, "at least 11x11 pixels, these have 24x10"),
