@@ -1,4 +1,5 @@
-"""Writes the web addresses that the Comfy registry shows into pyproject.toml.
+"""Writes the web addresses that the Comfy registry shows into pyproject.toml, and into the pages
+of the archive those of pictures and pages that only the repository has.
 
     python .ci/web_addresses.py OWNER/NAME COMMIT
 
@@ -10,6 +11,7 @@ is replaced. The registry wants an icon that is square and at most 400 pixels wi
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 from collections.abc import Mapping
@@ -18,6 +20,9 @@ from pathlib import Path
 USAGE = "Usage: python .ci/web_addresses.py OWNER/NAME COMMIT"
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+PAGES = ("README.md", "swinir_core/weights/README.md")
+LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^):#]+)\)")
+"""A Markdown link to another file of the repository."""
 
 
 def tables(repository: str, commit: str) -> dict[str, dict[str, str]]:
@@ -54,6 +59,19 @@ def set_values(text: str, table: str, values: Mapping[str, str]) -> str:
     return "\n".join([*lines[:start], *new, *kept, *lines[end:]]) + "\n"
 
 
+def absolute_links(text: str, folder: str, repository: str, commit: str) -> str:
+    """The Markdown ``text`` of a page in ``folder`` with links that work anywhere."""
+
+    def absolute(link: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join(folder, link["path"]))
+        address = f"https://github.com/{repository}/blob/{commit}/{path}"
+        if link["picture"]:
+            address = f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
+        return f"{link['picture']}[{link['text']}]({address})"
+
+    return LINK.sub(absolute, text)
+
+
 def main(arguments: list[str]) -> None:
     if len(arguments) != 2:
         raise SystemExit(USAGE)
@@ -68,6 +86,10 @@ def main(arguments: list[str]) -> None:
     for table, values in addresses.items():
         text = set_values(text, table, values)
     file.write_text(text, encoding="utf-8")
+    for page in filter(Path.is_file, map(Path, PAGES)):
+        text = page.read_text(encoding="utf-8")
+        text = absolute_links(text, page.parent.as_posix(), *arguments)
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

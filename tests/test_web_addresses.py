@@ -131,3 +131,22 @@ def test_what_is_no_repository_or_commit_is_refused_in_one_sentence(
 def test_a_folder_without_the_file_is_refused() -> None:
     with pytest.raises(SystemExit, match=r"There is no pyproject\.toml"):
         run("octocat/hello", COMMIT)
+
+
+@pytest.mark.parametrize("page", ["README.md", "swinir_core/weights/README.md"])
+def test_links_of_pages_lead_into_the_repository(folder: Path, page: str) -> None:
+    (folder / page).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / page, folder / page)
+    for _ in range(2):  # Again changes nothing.
+        run("octo-cat/hello.world_2", COMMIT)
+    text = (folder / page).read_text(encoding="utf-8")
+    before = (ROOT / page).read_text(encoding="utf-8")
+    assert len(re.findall(r"\]\(", text)) == len(re.findall(r"\]\(", before))
+    assert re.findall(r"\]\((?!https://)[^)]*\)", text) == []
+    blob = f"https://github.com/octo-cat/hello.world_2/blob/{COMMIT}/"
+    for start, picture in ((RAW, True), (blob, False)):
+        paths = re.findall(rf"(!?)\[[^\]]*\]\({re.escape(start)}([^)]*)\)", text)
+        for mark, path in paths:
+            assert bool(mark) == picture
+            assert (ROOT / path).exists(), path
+    assert blob in text
