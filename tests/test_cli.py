@@ -216,7 +216,14 @@ def test_ctrl_c_keeps_finished_files(model: str) -> None:
     command = [sys.executable, "-m", "swinir_core", "restore", "set", "-o", "out"]
     command += ["--model", model, "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and not list(Path().glob("out/*.png")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
