@@ -2,9 +2,9 @@
 
     python -m benchmarks.products --threads 2 --json benchmarks/results/products-cpu.json
 
-What is left is all that another way to run the same products could save. ``at_most`` is how many
-times faster than spandrel in float32 our network would be if it took no time. All in one process
-and in turn, medians.
+The rest is all that can be saved beside them. ``at_most`` is how many times faster than spandrel in
+float32 our network would be if the rest took no time. All in one process and in turn, medians;
+products are timed in a run of their own, so on a busy machine this is a rough bound.
 """
 
 from __future__ import annotations

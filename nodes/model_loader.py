@@ -6,14 +6,13 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..swinir_core import CheckpointError, bundled_models, read_checkpoint
+from ..swinir_core import bundled_models, read_checkpoint
+from ..swinir_core.errors import OtherNetworkError
 from ..swinir_core.models import describe
 from . import host
 from .upscale_model import SwinIRUpscaleModel
 
 BUNDLED = "bundled/"
-NOT_OURS = "not a SwinIR"
-"""What the core says of a model that another loader may know."""
 
 
 class SwinIRModelLoader(io.ComfyNode):
@@ -58,10 +57,8 @@ class SwinIRModelLoader(io.ComfyNode):
     def execute(cls, model_name: str) -> io.NodeOutput:
         try:
             checkpoint = read_checkpoint(find_file(model_name))
-        except CheckpointError as error:
-            if NOT_OURS not in str(error):
-                raise
-            raise CheckpointError(
+        except OtherNetworkError as error:
+            raise OtherNetworkError(
                 f"{error} If it is an upscale model of another architecture, load it with "
                 f'"Load Upscale Model" and connect that to SwinIR Restore.'
             ) from error

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .config import SwinIRConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, OtherNetworkError
 from .files import replacing
 from .memory import is_out_of_memory
 from .model_files import SUFFIXES as SUFFIXES
@@ -53,7 +53,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return _interpret(weights, metadata, path.stat().st_size)
     except ValueError as error:
-        raise CheckpointError(f"{path.name}: {shortened(error)}.") from error
+        other = isinstance(error, OtherNetworkError)
+        kind = OtherNetworkError if other else CheckpointError
+        raise kind(f"{path.name}: {shortened(error)}.") from error
     except Exception as error:
         reason = f"its weights cannot be read ({type(error).__name__}: {shortened(error)})"
         if is_out_of_memory(error):

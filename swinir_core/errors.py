@@ -17,6 +17,10 @@ class CheckpointError(SentenceError, ValueError):
     """
 
 
+class OtherNetworkError(CheckpointError):
+    """A model file holds the weights of something else, which another program may know."""
+
+
 class ImageError(SentenceError, ValueError):
     """An image file cannot be read or written, or an image has a shape that cannot be restored."""
 

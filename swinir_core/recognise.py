@@ -15,6 +15,7 @@ from itertools import count
 from torch import Tensor
 
 from .config import MOST_LAYERS, SwinIRConfig
+from .errors import OtherNetworkError
 
 BUFFER_SUFFIXES = (".attn_mask", ".relative_position_index")
 
@@ -94,13 +95,13 @@ def _refuse_other_networks(state_dict: Mapping[str, Tensor]) -> None:
     for marker, name in _OTHER_NETWORKS:
         foreign = next((key for key in state_dict if f".{marker}" in f".{key}"), None)
         if foreign is not None:
-            raise ValueError(f"it looks like {name}, not a SwinIR (it has {foreign!r})")
+            raise OtherNetworkError(f"it looks like {name}, not a SwinIR (it has {foreign!r})")
 
 
 def _shape(state_dict: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
     """The shape of a weight that must be there with so many dimensions, none of them empty."""
     if key not in state_dict:
-        raise ValueError(f"it is not a SwinIR: {key!r} is missing")
+        raise OtherNetworkError(f"it is not a SwinIR: {key!r} is missing")
     shape = tuple(state_dict[key].shape)
     if len(shape) != dimensions or 0 in shape:
         raise ValueError(f"{key!r} has shape {shape}, {dimensions} dimensions expected")
