@@ -11,6 +11,7 @@ import inspect
 import math
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -37,6 +38,13 @@ def schema(**fields: Any) -> io.Schema:
     """A node's schema; what an older host does not know yet, such as aliases, is left out."""
     known = inspect.signature(io.Schema).parameters
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raises ``ValueError`` where the input ``name`` is none of a list, which an older host does
+    not check of optional inputs."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 def loader_category() -> str:

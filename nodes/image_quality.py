@@ -81,8 +81,7 @@ class SwinIRImageQuality(io.ComfyNode):
     def execute(
         cls, image: Tensor, reference: Tensor, channel: str = LUMA, border: int = 0
     ) -> io.NodeOutput:
-        if channel not in CHANNELS:  # An older host does not check it.
-            raise ValueError(f"channel must be one of {', '.join(CHANNELS)}, got {channel!r}.")
+        host.check_choice("channel", channel, CHANNELS)
         progress = host.Progress()
 
         def scored(done: int, count: int) -> None:

@@ -127,7 +127,7 @@ class SwinIRRestore(io.ComfyNode):
 
         free = host.free_memory(run.patcher)
         tiles = replace(tiles, memory_budget=min(tiles.memory_budget or free, free))
-        logging.info("SwinIR Restore: %s", restorer.plan(height, width, tiles, batch))
+        logging.info("SwinIR Restore: %s", restorer.plan(height, width, tiles, batch, mask=mask))
         progress, preview = host.Progress(), Preview()
 
         def finished(piece: Piece) -> None:
@@ -140,10 +140,9 @@ class SwinIRRestore(io.ComfyNode):
 
 
 def find_precision(name: str, run: Runnable, device: torch.device) -> torch.dtype:
-    """The arithmetic for a choice. Raises ``ValueError`` where there is none of this name, which an
-    older host does not check, or not for this model."""
-    if name not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}.")
+    """The arithmetic for a choice. Raises ``ValueError`` where there is none of this name, or not
+    for this model."""
+    host.check_choice("precision", name, PRECISIONS)
     if run.only_float32:
         if name not in ("auto", "float32"):
             raise ValueError(

@@ -78,10 +78,7 @@ class SwinIRSaveModel(io.ComfyNode):
     def execute(
         cls, upscale_model: Any, name: str = "my_swinir", precision: str = "float16"
     ) -> io.NodeOutput:
-        if precision not in PRECISIONS:  # An older host does not check it.
-            raise ValueError(
-                f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}."
-            )
+        host.check_choice("precision", precision, PRECISIONS)
         path = free_path(name)
         write(path, to_checkpoint(upscale_model), precision)
         model_name = path.relative_to(host.save_folder()).as_posix()

@@ -135,8 +135,11 @@ class Restorer:
         tiles: TileSettings | None = None,
         batch: int = 1,
         beside: Callable[[int], int] | None = None,
+        mask: Tensor | None = None,
     ) -> Forecast:
         """How ``batch`` images of this size would be run now, and the memory it would take.
+
+        ``mask`` (B, H, W) is that of the images, where only a part of them is to be restored.
 
         ``beside`` is asked how many bytes of the machine's memory, model not included, a row of
         tiles of this height takes where an image is read and written by such rows; in ``auto`` mode
@@ -155,7 +158,8 @@ class Restorer:
         memory = self.estimate_memory(*plan.largest, at_once)
         cut_as_needed = plan.tile_count > 1 and tiles.overlap is None
         needed = self.overlap if cut_as_needed else 0
-        return Forecast(plan.rows, plan.columns, batch, at_once, memory, budget, needed)
+        untouched = 0 if mask is None else _count_untouched(plan, mask)
+        return Forecast(plan.rows, plan.columns, batch, at_once, memory, budget, needed, untouched)
 
     @cached_property
     def overlap(self) -> int:
@@ -227,6 +231,10 @@ class Restorer:
             if part is None or piece.tile.of(part).any()
         ]
         return pieces, plan
+
+
+def _count_untouched(plan: TilePlan, mask: Tensor) -> int:
+    return sum(not tile.of(part).any() for part in spread(mask) for tile in plan.tiles())
 
 
 def _first_parameter(model: Any) -> Tensor:

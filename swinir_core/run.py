@@ -39,6 +39,9 @@ class Forecast(TilePlan):
     """Input pixels that tiles had to share for no seam to show, where the settings leave it to the
     network; otherwise 0."""
 
+    untouched: int = 0
+    """Tiles, of all images together, that a mask leaves as they are."""
+
     def __str__(self) -> str:
         height, width = self.largest
         images = f"{self.images} image{'s' * (self.images != 1)}"
@@ -51,6 +54,8 @@ class Forecast(TilePlan):
         text = f"{pieces}, {self.at_once} at a time, {_size(self.bytes)} of memory"
         if self.bytes > self.budget:
             text += f", more than the {_size(self.budget)} there are for it"
+        if self.untouched:
+            text += f"; the mask leaves out {self.untouched} of {self.images * self.tile_count}"
         times = self.pixels / (self.rows[-1].stop * self.columns[-1].stop)
         if times >= _MANY_TIMES:
             text += f"; overlaps make it compute {times:.1f} times the pixels of the image"
