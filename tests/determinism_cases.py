@@ -12,7 +12,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +36,9 @@ from swinir_core.overlap import pattern
 from swinir_core.samples import degraded, read_sample
 from swinir_core.training.init import init_weights
 from swinir_core.training.start import train
-from tests.reference import SMALL, our_network, reference_network
+from tests.reference import GRAY, SMALL, our_network, reference_network
 from tests.training.runs import GAN, save_photograph, tiny_config
 
-GRAY = replace(SMALL, scale=1, in_channels=1, upsampler="none", mean=None, task="")
 FORMATS = ("png", "tif", "jpg", "webp")
 
 

@@ -12,7 +12,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from swinir_core import SwinIR
+
 CPU = torch.device("cpu")
+GIB = 2**30
+DEVICES = ("mps", "xpu", "privateuseone")
+"""Apple's and Intel's; DirectML's name for whatever it finds."""
+
+LACKED_BY_MPS = frozenset({"index_copy", "index_copy_", "cummax", "_cummax_helper"})
+"""Of what was once used here, by the table of operators of torch 2.6."""
+
 aten = torch.ops.aten
 _CROSSING = {aten.copy_, aten._to_copy}
 """Operators that take tensors of both devices."""
@@ -123,3 +132,14 @@ class PretendDevice(TorchDispatchMode):
         if result.dtype == torch.float64 and not self.float64:
             raise TypeError(f"{self.device.type} does not support float64.")
         return Elsewhere(result, self)
+
+
+def pretended(kind: str) -> PretendDevice:
+    lacks = LACKED_BY_MPS if kind == "mps" else frozenset()
+    return PretendDevice(kind, lacks, float64=kind == "xpu")
+
+
+def moved(model: SwinIR, device: torch.device, dtype: torch.dtype = torch.float32) -> SwinIR:
+    copy = SwinIR(model.config, device=device, dtype=dtype)
+    copy.load_state_dict(model.state_dict())
+    return copy.eval().requires_grad_(False)

@@ -1,6 +1,9 @@
-"""The reference implementation, through spandrel, with weights that exercise every parameter."""
+"""The reference implementation, through spandrel, with weights that exercise every parameter; and
+small networks of ours with the same weights."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,9 @@ SMALL = SwinIRConfig(
     mlp_ratio=2.0,
     upsampler="pixelshuffledirect",
 )
+GRAY = replace(SMALL, scale=1, in_channels=1, upsampler="none", mean=None, task="")
+TINY = replace(SMALL, window_size=4)
+NARROW = replace(TINY, upsampler="pixelshuffle", task="", num_feat=8)
 
 BUFFERS = ("attn_mask", "relative_position_index")
 
@@ -47,3 +53,19 @@ def our_network(config: SwinIRConfig, reference: nn.Module) -> SwinIR:
     network = SwinIR(config)
     network.load_state_dict(official_state_dict(reference, buffers=False))
     return network.eval()
+
+
+def network(config: SwinIRConfig) -> SwinIR:
+    return our_network(config, reference_network(config)).requires_grad_(False)
+
+
+class Recorder(SwinIR):
+    """A network that notes what it is given."""
+
+    def __init__(self, config: SwinIRConfig) -> None:
+        super().__init__(config)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(tuple(x.shape))
+        return super().forward(x)

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swinir_core import ImageError, Restorer, SwinIR, SwinIRConfig, TileSettings
-from tests.reference import our_network, reference_network
+from swinir_core import ImageError, Restorer, SwinIRConfig, TileSettings
+from tests.reference import network
 
 COLOR = SwinIRConfig(
     scale=2,
@@ -24,12 +24,6 @@ COLOR = SwinIRConfig(
     upsampler="pixelshuffledirect",
 )
 GRAY = replace(COLOR, scale=1, in_channels=1, upsampler="none", mean=None, task="")
-
-
-def network(config: SwinIRConfig) -> SwinIR:
-    return our_network(config, reference_network(config)).requires_grad_(False)
-
-
 MODELS = {3: network(COLOR), 1: network(GRAY)}
 
 

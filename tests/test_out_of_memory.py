@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from swinir_core import Restorer, SwinIR, SwinIRConfig, TileSettings, execution, restorer
 from swinir_core.execution import release_cached_memory
-from tests.reference import our_network, reference_network
+from tests.reference import network
 
 CONFIG = SwinIRConfig(
     scale=2,
@@ -36,10 +36,6 @@ ERRORS = {
 CUDA = ERRORS["CUDA"]
 
 
-def network() -> SwinIR:
-    return our_network(CONFIG, reference_network(CONFIG)).requires_grad_(False)
-
-
 class Limited(SwinIR):
     """A network on a device that holds no more than so many pixels, and fails when told to."""
 
@@ -50,7 +46,7 @@ class Limited(SwinIR):
         fails: Callable[[int], bool] = lambda call: False,
     ) -> None:
         super().__init__(CONFIG)
-        self.load_state_dict(network().state_dict())
+        self.load_state_dict(network(CONFIG).state_dict())
         self.eval().requires_grad_(False)
         self.most_pixels = most_pixels
         self.error = error
@@ -91,7 +87,7 @@ def test_each_size_fails_once_and_what_fits_is_remembered(name: str) -> None:
     failed = [(2, 64, 56), (1, 64, 56), (1, 32, 56)]
     assert model.sizes[:3] == failed
     assert not any(model.too_large(size) for size in model.sizes[3:])
-    difference = result - Restorer(network())(images)
+    difference = result - Restorer(network(CONFIG))(images)
     assert difference.abs().max() <= 0.25 / 255
 
 
@@ -100,7 +96,7 @@ def test_fewer_frames_at_once_before_smaller_tiles() -> None:
     model = Limited(most_pixels=2 * 16 * 24)
     result = Restorer(model)(images)
     assert [pieces for pieces, _, _ in model.sizes] == [7, 3, 1, 1, 1, 1, 1, 1, 1]
-    assert torch.allclose(result, Restorer(network())(images), atol=1e-6)
+    assert torch.allclose(result, Restorer(network(CONFIG))(images), atol=1e-6)
 
 
 def test_fewer_tiles_at_once_before_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +106,7 @@ def test_fewer_tiles_at_once_before_smaller_ones(monkeypatch: pytest.MonkeyPatch
     model = Limited(most_pixels=2 * 32**2)
     result = Restorer(model)(image, tiles)
     assert model.sizes == [(3, 32, 32), (1, 32, 32), (1, 32, 32), (1, 32, 32)]
-    assert torch.allclose(result, Restorer(network())(image, tiles), atol=1e-6)
+    assert torch.allclose(result, Restorer(network(CONFIG))(image, tiles), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +153,7 @@ def check_run(model: Limited, images: Tensor, tiles: TileSettings, expected: Ten
 def test_a_failure_in_the_middle_of_a_layer(name: str, place: str) -> None:
     """As an allocator fails: half way through a run, beneath the hooks that tell the progress."""
     images = photograph(40, 48)[None]
-    expected = Restorer(network())(images)
+    expected = Restorer(network(CONFIG))(images)
     calls = 0
 
     def fail_at_first(*_: object) -> None:
@@ -230,7 +226,7 @@ def test_nothing_is_lost_on_the_way_to_the_smallest_tile() -> None:
     images = photograph(32, 40)[None]
     model = Limited(most_pixels=24 * 24)
     result = Restorer(model)(images, TileSettings(overlap=16))
-    assert (result - Restorer(network())(images)).abs().max() <= 0.25 / 255
+    assert (result - Restorer(network(CONFIG))(images)).abs().max() <= 0.25 / 255
 
 
 def test_where_the_overlap_cannot_be_found_either() -> None:
@@ -238,7 +234,7 @@ def test_where_the_overlap_cannot_be_found_either() -> None:
     model = Limited(most_pixels=2000)
     result = Restorer(model)(images)
     assert (1, 96, 96) in model.sizes
-    assert (result - Restorer(network())(images)).abs().max() <= 0.25 / 255
+    assert (result - Restorer(network(CONFIG))(images)).abs().max() <= 0.25 / 255
 
 
 class ForeignNetwork:

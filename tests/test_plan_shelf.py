@@ -14,12 +14,13 @@ from torch import Tensor
 from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
 from swinir_core.ensemble import Ensemble
 from swinir_core.windows import WindowPlan
-from tests.reference import SMALL, our_network, reference_network
+from tests import reference
+from tests.reference import SMALL
 
 
 @pytest.fixture(scope="module")
 def network() -> SwinIR:
-    return our_network(SMALL, reference_network(SMALL)).requires_grad_(False)
+    return reference.network(SMALL)
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,39 +17,28 @@ import numpy as np
 import PIL.Image
 import psutil
 import pytest
-import tifffile
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL.ExifTags import Base
-from skimage import data
 
-from swinir_core import Cancelled, Restorer, SwinIR, SwinIRConfig, TileSettings, image_tiff
+from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
 from swinir_core import restorer as restorer_module
 from swinir_core.cli_restore_file import restore_file
 from swinir_core.errors import ImageError
-from swinir_core.image_io import Image, read_image, write_image, write_rows
+from swinir_core.image_io import read_image, write_image, write_rows
 from swinir_core.image_reading import open_image
-from swinir_core.masking import ENLARGE_MARGIN, enlarge
 from swinir_core.picture import Picture, from_integers
 from swinir_core.streaming import Stream
-from tests.reference import our_network, reference_network
-from tests.test_image_io import READABLE, pillow, profile_where_every_ink_is_white, tiff
+from tests.image_bytes import READABLE, pillow, profile_where_every_ink_is_white, tiff
+from tests.reference import GRAY, SMALL, network
 
-COLOR = SwinIRConfig(2, 3, 12, (2, 2), (2, 2), 8, 2.0, "pixelshuffledirect")
-GRAY = replace(COLOR, scale=1, in_channels=1, upsampler="none", mean=None, task="")
 TILES = TileSettings("tiled", 32, 8)
 DEEP = np.random.default_rng(0).integers(0, 2**16, (70, 61, 4), dtype=np.uint16)
 FLAT = (DEEP >> 8).astype(np.uint8)
 RGB = PIL.Image.fromarray(FLAT[..., :3])
 
-
-def network(config: SwinIRConfig) -> SwinIR:
-    return our_network(config, reference_network(config)).requires_grad_(False)
-
-
-MODELS = {1: network(GRAY), 2: network(COLOR), 3: network(replace(COLOR, scale=3))}
+MODELS = {1: network(GRAY), 2: network(SMALL), 3: network(replace(SMALL, scale=3))}
 
 
 @pytest.fixture
@@ -185,20 +172,6 @@ def base_of(array: np.ndarray) -> np.ndarray:
     return array
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_alpha_is_enlarged_alike_wherever_it_lies(scale: int) -> None:
-    alpha = torch.rand(300, 40, 1)
-    whole = enlarge(alpha, scale)
-    parts = []
-    for start in range(0, 300, 60):
-        first = max(start - ENLARGE_MARGIN, 0)
-        part = enlarge(alpha[first : start + 60 + ENLARGE_MARGIN], scale)
-        parts.append(part[(start - first) * scale :][: 60 * scale])
-    assert torch.equal(torch.cat(parts), whole)
-    torchs = F.interpolate(alpha.double().movedim(-1, 0)[None], scale_factor=scale, mode="bicubic")
-    assert torch.allclose(whole.double(), torchs[0].movedim(0, -1).clamp(0, 1), atol=1e-6)
-
-
 def test_progress_and_cancelling() -> None:
     picture = Picture(DEEP, from_integers(65535))
     stream, seen = Stream(Restorer(MODELS[2]), picture, TILES), []
@@ -216,7 +189,7 @@ class Failing(SwinIR):
     """Runs out of memory for more pixels than so many, or fails at one call with an error."""
 
     def __init__(self, most: float = float("inf"), error: Exception | None = None) -> None:
-        super().__init__(COLOR)
+        super().__init__(SMALL)
         self.load_state_dict(MODELS[2].state_dict())
         self.requires_grad_(False)
         self.most, self.error, self.calls = most, error, 0
@@ -317,89 +290,6 @@ def test_rows_of_tiles_that_cannot_fit_are_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(psutil, "swap_memory", memory(0))
     with pytest.raises(MemoryError, match=r"2000 x 3000 pixels.* take 0\.4 GB .*smaller tiles"):
         _ = Stream(Restorer(MODELS[2]), picture, TileSettings("whole")).plan
-
-
-def test_a_result_too_large_for_tiff_is_a_bigtiff(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_tiff, "_MOST_BYTES", 70 * 61 * 8)
-    for height in (70, 71):
-        pixels = np.zeros((height, 61, 4), np.float32)
-        write_image(tmp_path / f"{height}.tif", Image(pixels, 16))
-        with tifffile.TiffFile(tmp_path / f"{height}.tif") as file:
-            assert file.is_bigtiff == (height == 71)
-
-
-def chunks(png: bytes) -> list[tuple[bytes, bytes]]:
-    found, start = [], 8
-    while start < len(png):
-        length, kind = struct.unpack_from(">I4s", png, start)
-        found.append((kind, png[start + 8 : start + 8 + length]))
-        start += length + 12
-    return found
-
-
-@pytest.mark.parametrize("depth", [8, 16])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_every_filter_of_png_is_used_and_undone(tmp_path: Path, depth: int, channels: int) -> None:
-    random = np.random.default_rng(0)
-    flat = random.integers(0, 9, (300, 300))  # small numbers without order: no filter
-    across, down = np.meshgrid(np.arange(300) ** 2, np.arange(300) ** 2)
-    noise = random.integers(0, 2**depth, 300)
-    parts = [flat, across, down, np.tile(noise, (300, 1)), across + down + flat]
-    mean = np.zeros((300, 300), int)
-    mean[0] = noise
-    for row in range(1, 300):
-        for column in range(300):
-            mean[row, column] = (mean[row, column - 1] * (column > 0) + mean[row - 1, column]) // 2
-    samples = np.concatenate([*parts, mean])[..., None].repeat(channels, 2) % 2**depth
-    path = tmp_path / "out.png"
-    write_image(path, Image(samples.astype(np.float32) / (2**depth - 1), depth))
-    pixels = read_image(path).pixels.astype(np.float64) * (2**depth - 1)
-    np.testing.assert_array_equal(np.round(pixels), samples)
-    stream = [body for kind, body in chunks(path.read_bytes()) if kind == b"IDAT"]
-    assert len(stream) > 2
-    rows = np.frombuffer(zlib.decompress(b"".join(stream)), np.uint8)
-    assert set(rows.reshape(len(samples), -1)[:, 0]) == {0, 1, 2, 3, 4}
-
-
-def test_a_png_is_about_as_small_as_that_of_others(tmp_path: Path) -> None:
-    photograph = data.astronaut()
-    write_image(tmp_path / "ours.png", Image(photograph.astype(np.float32) / 255))
-    PIL.Image.fromarray(photograph).save(tmp_path / "theirs.png")
-    ours, theirs = ((tmp_path / f"{who}.png").stat().st_size for who in ("ours", "theirs"))
-    assert ours < 1.05 * theirs
-
-
-def test_the_end_of_a_preview_is_not_that_of_its_jpeg(tmp_path: Path) -> None:
-    exif = b"Exif\0\0" + pillow(RGB.resize((8, 8)), "JPEG")
-    jpeg = pillow(RGB, "JPEG", exif=exif)
-    (tmp_path / "whole.jpg").write_bytes(jpeg + b"and what some cameras append")
-    assert read_image(tmp_path / "whole.jpg").pixels.shape == (70, 61, 3)
-    (tmp_path / "cut.jpg").write_bytes(jpeg[:-2000])
-    with pytest.raises(ImageError, match=r"cut\.jpg cannot be read: .* ends too early"):
-        read_image(tmp_path / "cut.jpg")
-
-
-def test_a_png_without_exif_is_decoded_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load(_: object) -> None:
-        raise AssertionError("Pillow decodes into memory of its own")
-
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
-    (tmp_path / "a.png").write_bytes(pillow(RGB, "PNG"))
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels * 255, np.asarray(RGB))
-
-
-def test_exif_behind_the_pixels_of_a_png_is_found(tmp_path: Path) -> None:
-    exif = PIL.Image.Exif()
-    exif[Base.Orientation] = 6
-    png = pillow(RGB, "PNG")
-    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    (tmp_path / "a.png").write_bytes(png[:-12] + chunk + png[-12:])
-    assert read_image(tmp_path / "a.png").pixels.shape == (61, 70, 3)
 
 
 LIMITED = """

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from swinir_core.network import SwinIR
 from swinir_core.training.config import TrainConfig, read_config
@@ -51,6 +53,10 @@ def save_photograph(path: Path, height: int = 36, width: int = 48, seed: int = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return pixels
+
+
+def random_images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def config_text(*changes: Changes) -> str:
