@@ -187,12 +187,13 @@ class Progress:
 
 
 def show_text(node: type[io.ComfyNode], text: str) -> None:
-    """Write ``text`` on the node that runs, if it does so on a server."""
+    """Write ``text`` on the node that runs, in the page that runs it, if one does. In other pages
+    its number may be another node's."""
     # Looked up, not imported: whoever runs nodes without a server has not loaded it.
     module = sys.modules.get("server")
     server = getattr(module.PromptServer, "instance", None) if module else None
-    if server is not None and node.hidden is not None:
-        server.send_progress_text(text, node.hidden.unique_id)
+    if server is not None and server.client_id is not None and node.hidden is not None:
+        server.send_progress_text(text, node.hidden.unique_id, server.client_id)
 
 
 def interrupted() -> bool:

@@ -127,7 +127,8 @@ class SwinIRRestore(io.ComfyNode):
 
         free = host.free_memory(run.patcher)
         tiles = replace(tiles, memory_budget=min(tiles.memory_budget or free, free))
-        logging.info("SwinIR Restore: %s", restorer.plan(height, width, tiles, batch, mask=mask))
+        forecast = restorer.plan(height, width, tiles, batch, mask=mask)
+        logging.info("SwinIR Restore: %s%s", forecast, ", in eight ways" * ensemble)
         progress, preview = host.Progress(), Preview()
 
         def finished(piece: Piece) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core.samples import SAMPLES, degraded, read_sample
+from ..swinir_core.samples import SAMPLES, degraded, read_sample, views
 from . import host
 
 NO_JPEG = 100
@@ -91,11 +93,23 @@ class SwinIRSampleImage(io.ComfyNode):
                         "same number gives the same noise."
                     ),
                 ),
+                io.Int.Input(
+                    "frames",
+                    default=1,
+                    min=1,
+                    max=240,
+                    optional=True,
+                    tooltip=(
+                        "How many pictures are supplied. 1 is the whole photograph; more are views "
+                        "of three quarters of it that move across, each with noise of its own, as "
+                        "the frames of a short video."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="image",
-                    tooltip="The picture as chosen, to be restored; a batch of one.",
+                    tooltip="The picture as chosen, to be restored; a batch of as many as frames.",
                 ),
                 io.Image.Output(
                     display_name="original",
@@ -116,12 +130,19 @@ class SwinIRSampleImage(io.ComfyNode):
         jpeg_quality: int = NO_JPEG,
         gray: bool = False,
         seed: int = 0,
+        frames: int = 1,
     ) -> io.NodeOutput:
         quality = None if jpeg_quality == NO_JPEG else jpeg_quality
-        image, original = degraded(read_sample(picture), shrink, noise, quality, gray, seed)
-        return io.NodeOutput(_to_batch(image), _to_batch(original))
+        images, originals = zip(
+            *(
+                degraded(view, shrink, noise, quality, gray, seed + number)
+                for number, view in enumerate(views(read_sample(picture), frames))
+            ),
+            strict=True,
+        )
+        return io.NodeOutput(_to_batch(images), _to_batch(originals))
 
 
-def _to_batch(picture: np.ndarray) -> Tensor:
-    """(H, W, 3) to the host's (1, H, W, 3)."""
-    return host.to_intermediate(torch.from_numpy(picture)[None])
+def _to_batch(pictures: Sequence[np.ndarray]) -> Tensor:
+    """Equally large (H, W, 3) to the host's (B, H, W, 3)."""
+    return host.to_intermediate(torch.from_numpy(np.stack(pictures)))

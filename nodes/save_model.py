@@ -27,7 +27,7 @@ class SwinIRSaveModel(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="SwinIRSaveModel",
-            display_name="SwinIR Save Model",
+            display_name="Save SwinIR Model",
             category=host.loader_category(),
             description=(
                 "Saves a loaded SwinIR as .safetensors in models/swinir, with its configuration "
@@ -83,7 +83,7 @@ class SwinIRSaveModel(io.ComfyNode):
         write(path, to_checkpoint(upscale_model), precision)
         model_name = path.relative_to(host.save_folder()).as_posix()
         shown = Path("models", host.save_folder().name, model_name).as_posix()
-        host.show_text(cls, f"{shown}\n{path.stat().st_size / 1e6:.1f} MB in {precision}")
+        host.show_text(cls, f"{shown},\n{path.stat().st_size / 1e6:.1f} MB in {precision}")
         return io.NodeOutput(model_name)
 
 
@@ -106,7 +106,7 @@ def to_checkpoint(upscale_model: Any) -> Checkpoint:
     network = getattr(upscale_model, "model", None)
     if not isinstance(network, (SwinIR, SpandrelSwinIR)):
         kind = type(network or upscale_model).__name__
-        raise ValueError(f"SwinIR Save Model saves only SwinIR models; this one is of type {kind}.")
+        raise ValueError(f"Save SwinIR Model saves only SwinIR models; this one is of type {kind}.")
     run = runnable(upscale_model)
     assert isinstance(run.model, SwinIR)
     host.load(run.patcher)

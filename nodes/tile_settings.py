@@ -42,17 +42,18 @@ class SwinIRTileSettings(io.ComfyNode):
                     "tile_width",
                     **side,
                     tooltip=(
-                        "Width of a tile in input pixels, overlaps included; has an effect only "
-                        "in the mode tiled. Lower it when memory runs out; larger tiles compute "
-                        "fewer pixels twice."
+                        "The most a tile is wide, in input pixels, overlaps included; tiles are "
+                        "made equal, so they may be narrower. Has an effect only in the mode "
+                        "tiled. Lower it when memory runs out; larger tiles compute fewer pixels "
+                        "twice."
                     ),
                 ),
                 io.Int.Input(
                     "tile_height",
                     **side,
                     tooltip=(
-                        "Height of a tile in input pixels, overlaps included; has an effect only "
-                        "in the mode tiled."
+                        "The most a tile is high, in input pixels, overlaps included. Has an "
+                        "effect only in the mode tiled."
                     ),
                 ),
                 io.Int.Input(

@@ -83,20 +83,13 @@ def info(args: argparse.Namespace) -> int:
 
 
 def models(args: argparse.Namespace) -> int:
-    """Print a table of the bundled models and what they score."""
+    """Print what is bundled: a line about each model, and one of what it scores."""
     from .models import DEFAULT_MODEL, bundled_models
 
-    bundled = bundled_models()
-    protocols = list(dict.fromkeys(protocol for model in bundled for protocol in model.scores))
-    rows = [["name", "task", "scale", *protocols, "description"]]
-    for model in bundled:
-        name = f"{model.name} (default)" if model.name == DEFAULT_MODEL else model.name
-        scores = [str(model.scores.get(protocol, "")) for protocol in protocols]
-        rows.append([name, model.task, f"x{model.scale}", *scores, model.description])
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    for model in bundled_models():
+        default = " (default)" * (model.name == DEFAULT_MODEL)
+        print(f"{model.name}{default}, x{model.scale}: {model.description}")
+        print("  " + "; ".join(f"{protocol}: {score}" for protocol, score in model.scores.items()))
     return 0
 
 

@@ -50,13 +50,13 @@ def describe(checkpoint: Checkpoint) -> str:
     config, weights = checkpoint.config, checkpoint.state_dict.values()
     task = config.task.replace("_sr", " SR").replace("jpeg", "JPEG").replace("_", " ")
     images = "gray" if config.in_channels == 1 else "RGB"
-    types = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})
+    types = " and ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights}))
     count = sum(weight.numel() for weight in weights) / 1e6
     same_depth = len(set(config.depths)) == 1
     depths = [len(config.depths), config.depths[0]] if same_depth else config.depths
     layers = ("x" if same_depth else "+").join(map(str, depths))
     return (
-        f"{task}, x{config.scale}, {images}, {' and '.join(types)}\n"
+        f"{task}, x{config.scale}, {images}, stored in {types},\n"
         f"{count:.2f}M weights, {config.embed_dim} channels, {layers} layers"
     )
 

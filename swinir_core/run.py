@@ -54,8 +54,11 @@ class Forecast(TilePlan):
         text = f"{pieces}, {self.at_once} at a time, {_size(self.bytes)} of memory"
         if self.bytes > self.budget:
             text += f", more than the {_size(self.budget)} there are for it"
-        if self.untouched:
-            text += f"; the mask leaves out {self.untouched} of {self.images * self.tile_count}"
+        everything = self.images * self.tile_count
+        if self.untouched == everything:
+            text += "; the mask is black everywhere, so nothing is restored"
+        elif self.untouched:
+            text += f"; the mask leaves out {self.untouched} of {everything}"
         times = self.pixels / (self.rows[-1].stop * self.columns[-1].stop)
         if times >= _MANY_TIMES:
             text += f"; overlaps make it compute {times:.1f} times the pixels of the image"

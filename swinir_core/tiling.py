@@ -59,8 +59,8 @@ class TileSettings:
             raise ValueError(f"overlap must be 0 or more pixels, got {self.overlap}")
         if self.mode == "tiled" and (self.overlap or 0) > smallest // 2:
             raise ValueError(
-                f"overlap must be between 0 and half the tile size of {smallest}, "
-                f"got {self.overlap}"
+                f"overlap must be between 0 and half the tile size of {smallest}, got "
+                f"{self.overlap}; make the tiles larger or the overlap smaller"
             )
         if self.at_once is not None and self.at_once < 1:
             raise ValueError(f"at_once must be at least 1, got {self.at_once}")

@@ -90,6 +90,8 @@ def test_tiles_that_a_mask_leaves_out_are_in_the_forecast(color: Restorer) -> No
     assert plan.untouched == 12 - len(ends) == 11
     assert str(plan).endswith(" MB of memory; the mask leaves out 11 of 12")
     assert "mask" not in str(color.plan(100, 150, tiles, 2, mask=torch.ones_like(mask)))
+    nothing = color.plan(100, 150, tiles, 2, mask=torch.zeros_like(mask))
+    assert str(nothing).endswith("; the mask is black everywhere, so nothing is restored")
 
 
 def test_large_numbers_are_forecast_in_gigabytes(color: Restorer) -> None:

@@ -15,7 +15,7 @@ from swinir_core import metrics
 from swinir_core.degradation import bicubic_resize
 from swinir_core.model_names import check_name
 from swinir_core.quality import compare
-from swinir_core.samples import SAMPLES, degraded, read_sample
+from swinir_core.samples import SAMPLES, degraded, read_sample, views
 
 FOLDER = Path(swinir_core.__file__).parent / "samples"
 
@@ -51,6 +51,23 @@ def test_nothing_chosen_changes_nothing() -> None:
     image, original = degraded(picture)
     np.testing.assert_array_equal(image, picture)
     np.testing.assert_array_equal(original, picture)
+
+
+def test_views_move_from_corner_to_corner() -> None:
+    picture = read_sample("cat")
+    first, middle, last = views(picture, 3)
+    assert first.shape == middle.shape == last.shape == (112, 168, 3)
+    np.testing.assert_array_equal(first, picture[:112, :168])
+    np.testing.assert_array_equal(middle, picture[19:131, 28:196])
+    np.testing.assert_array_equal(last, picture[-112:, -168:])
+
+
+def test_one_view_is_the_picture() -> None:
+    picture = read_sample("cat")
+    (view,) = views(picture, 1)
+    np.testing.assert_array_equal(view, picture)
+    with pytest.raises(ValueError, match="at least one frame, got 0"):
+        views(picture, 0)
 
 
 @pytest.mark.parametrize("shrink", [2, 3, 4])

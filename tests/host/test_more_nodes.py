@@ -11,7 +11,7 @@ import torch
 
 import swinir_core as sc
 from swinir_core.quality import compare
-from swinir_core.samples import SAMPLES, degraded, read_sample
+from swinir_core.samples import SAMPLES, degraded, read_sample, views
 from tests.host.comfy_host import ComfyHost, Graph
 from tests.host.conftest import (
     assert_same,
@@ -42,6 +42,7 @@ def test_the_list_of_pictures_and_a_seed_that_stays(host: ComfyHost) -> None:
     optional = inputs["optional"]
     assert {name: options["default"] for name, (_, options) in optional.items()} == {
         **{"shrink": 1, "noise": 0, "jpeg_quality": 100, "gray": False, "seed": 0},
+        "frames": 1,
     }
     # Else the frontend adds a control that changes the seed after each run.
     assert optional["seed"][1]["control_after_generate"] is False
@@ -68,6 +69,18 @@ def test_sample_image(host: ComfyHost, widgets: dict[str, Any]) -> None:
     image, original = degraded(read_sample("cat"), **widgets)
     assert_same(result.image("save"), torch.from_numpy(image)[None])
     assert_same(result.image("save_original"), torch.from_numpy(original)[None])
+
+
+def test_frames_move_and_have_noise_of_their_own(host: ComfyHost) -> None:
+    widgets = {"noise": 25, "seed": 3, "frames": 2}
+    graph = {
+        "sample": node("SwinIRSampleImage", picture="cat", **widgets),
+        "save": node("SaveImage", images=link("sample"), filename_prefix="test"),
+    }
+    images = host.run(graph).images("save")
+    for number, view in enumerate(views(read_sample("cat"), 2)):
+        expected, _ = degraded(view, noise=25, seed=3 + number)
+        assert_same(images[number : number + 1], torch.from_numpy(expected)[None])
 
 
 def test_a_jpeg_quality_of_100_is_none(host: ComfyHost) -> None:

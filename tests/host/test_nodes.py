@@ -51,7 +51,7 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
         (
             "SwinIRSampleImage",
             ["picture"],
-            ["shrink", "noise", "jpeg_quality", "gray", "seed"],
+            ["shrink", "noise", "jpeg_quality", "gray", "seed", "frames"],
             ["IMAGE", "IMAGE"],
             "image",
         ),
