@@ -23,7 +23,6 @@ from tests.browser.pictures import SIDE, before_and_after, save_jpeg, save_scree
 from tests.browser.supplies import (
     bring_checkpoint,
     bring_upscale_model,
-    bring_video,
     make_checkpoint,
 )
 from tests.browser.workflows import WORKFLOWS, Workflow
@@ -56,7 +55,6 @@ def main(names: list[str]) -> None:
             make_checkpoint(home, python, checkpoint)
             bring_checkpoint(host, checkpoint)
             bring_upscale_model(host)
-            bring_video(host)
             with open_frontend(host, chromium, PAGE) as frontend:
                 for workflow in WORKFLOWS:
                     if not names or workflow.name in names:
@@ -96,7 +94,7 @@ def build(workflow: Workflow, frontend: Frontend) -> str:
         done = "saved and run"
     screenshot = frontend.screenshot()
     screenshot.thumbnail((SCREENSHOT_WIDTH, SCREENSHOT_WIDTH), Image.Resampling.LANCZOS)
-    save_screenshot(screenshot, SCREENSHOTS / workflow.name, MOST_SCREENSHOT_BYTES)
+    save_screenshot(screenshot, SCREENSHOTS / workflow.slug, MOST_SCREENSHOT_BYTES)
     return done
 
 
@@ -113,11 +111,11 @@ def write(name: str, graph: dict[str, Any], frontend: Frontend) -> None:
 
 def close_up(frontend: Frontend, node: int) -> Image.Image:
     """A square of the canvas around a node, for workflows that cannot run here."""
-    region = 640  # Canvas pixels.
+    region = 440  # Canvas pixels.
     x, y, width, _ = frontend.page.evaluate(
         "(id) => { const n = app.graph.getNodeById(id); return [...n.pos, ...n.size]; }", node
     )
-    picture = frontend.square(x + width / 2 - region / 2, max(y - 400, -40), region)
+    picture = frontend.square(x + width / 2 - region / 2, y - 60, region)
     frontend.show_all()
     return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 

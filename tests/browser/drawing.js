@@ -1,6 +1,6 @@
 // Draws one example in the frontend's graph and arranges it; returns what the frontend would save.
 async (plan) => {
-  const TITLE = 30, GAP = 40, COLUMN_GAP = 60, TOP = 0;
+  const TITLE = 30, GAP = 40, COLUMN_GAP = 50;
   const graph = app.graph;
   const settle = () => new Promise((done) => setTimeout(done, 600));
   graph.clear();
@@ -11,12 +11,13 @@ async (plan) => {
   note.widgets[0].value = plan.note;
 
   const nodes = {};
-  const specs = plan.columns.flat();
+  const specs = plan.rows.flat(2);
   for (const spec of specs) {
     const node = LiteGraph.createNode(spec.type);
     if (!node) throw new Error(`there is no node ${spec.type}`);
     graph.add(node);
     if (spec.title) node.title = spec.title;
+    if (spec.muted) node.mode = 2;
     for (const [name, value] of Object.entries(spec.values)) {
       const widget = node.widgets?.find((one) => one.name === name);
       if (!widget) throw new Error(`${spec.type} has no widget ${name}`);
@@ -40,7 +41,7 @@ async (plan) => {
   }
 
   // Texts are measured once they are drawn at the width they will have.
-  note.pos = [0, TOP + TITLE];
+  note.pos = [0, TITLE];
   note.setSize([plan.noteWidth, 60]);
   app.canvas.ds.scale = 1;
   app.canvas.ds.offset = [60, 60];
@@ -50,14 +51,14 @@ async (plan) => {
   const lines = text.querySelector(".tiptap") ?? text;
   note.setSize([plan.noteWidth, Math.ceil((lines.scrollHeight + 40) / 10) * 10]);
 
-  let x = plan.noteWidth + COLUMN_GAP;
-  for (const column of plan.columns) {
+  let x = plan.noteWidth + COLUMN_GAP, top = 0, bottom = TITLE + note.size[1] + GAP;
+  const place = (column) => {
     const sized = column.map((spec) => {
       const node = nodes[spec.key], [width, height] = node.computeSize();
       return { spec, node, width: Math.max(width, spec.size[0]), height: Math.max(height, spec.size[1]) };
     });
     const width = Math.ceil(Math.max(...sized.map((one) => one.width)) / 10) * 10;
-    let y = TOP;
+    let y = top;
     for (const { spec, node, height } of sized) {
       y += spec.above;
       node.pos = [x, y + TITLE];
@@ -65,6 +66,11 @@ async (plan) => {
       y += TITLE + Math.ceil((node.size[1] + spec.growth) / 10) * 10 + GAP;
     }
     x += width + COLUMN_GAP;
+    bottom = Math.max(bottom, y);
+  };
+  for (const row of plan.rows) {
+    row.forEach(place);
+    [x, top] = [0, bottom];
   }
   graph.setDirtyCanvas(true, true);
   await settle();

@@ -20,9 +20,9 @@ from tests.host.comfy_host import PACK, ComfyHost, Result
 
 Size = tuple[int, int]
 
-USUAL_SIZE = (1600, 900)
+USUAL_SIZE = (1440, 900)
 """Width and height of the page in screen pixels."""
-MARGINS = (90, 125, 40, 60)
+MARGINS = (75, 110, 100, 100)
 """Left, top, right and bottom: screen pixels that the frontend's own bars cover."""
 LEAST_SCALE = 0.6
 """Below it the frontend draws no text."""
@@ -52,10 +52,21 @@ OVERLAPS = """() => {
   return found;
 }"""
 
+OUTSIDE = """() => {
+  const { scale, offset } = app.canvas.ds;
+  const { width, height } = app.canvas.canvas.getBoundingClientRect();
+  const seen = (edge, shift, most) => (edge + shift) * scale > 0 && (edge + shift) * scale < most;
+  return app.graph._nodes.filter((n) => ![
+    [n.pos[0], offset[0], width], [n.pos[0] + n.size[0], offset[0], width],
+    [n.pos[1] - 30, offset[1], height], [n.pos[1] + n.size[1], offset[1], height],
+  ].every((edge) => seen(...edge))).map((n) => n.title);
+}"""
+
 MISSING_NODES = """() => app.graph._nodes
   .filter((n) => !LiteGraph.registered_node_types[n.type]).map((n) => n.type)"""
 
-MISSING_CHOICES = """() => app.graph._nodes.flatMap((n) => (n.widgets ?? [])
+MISSING_CHOICES = """() => app.graph._nodes.filter((n) => n.mode !== 2)
+  .flatMap((n) => (n.widgets ?? [])
   .filter((w) => w.type === "combo" && Array.isArray(w.options?.values)
     && !w.options.values.includes(w.value))
   .map((w) => [n.type, w.name, w.value]))"""
@@ -166,11 +177,24 @@ class Frontend:
         """Titles of each two nodes that overlap."""
         return self.page.evaluate(OVERLAPS)
 
+    def shows(self, pattern: str) -> int:
+        """How many elements have a text of this pattern and no other."""
+        return self.page.get_by_text(re.compile(f"^\\s*{pattern}")).count()
+
+    def texts_are_drawn(self) -> bool:
+        """Whether the canvas is near enough for the frontend to draw more than boxes."""
+        return not self.page.evaluate("app.canvas.low_quality")
+
+    def outside_the_page(self) -> list[str]:
+        """Titles of nodes that are not seen as a whole."""
+        return self.page.evaluate(OUTSIDE)
+
     def missing_nodes(self) -> list[str]:
         return self.page.evaluate(MISSING_NODES)
 
     def missing_choices(self) -> list[list[Any]]:
-        """Node type, widget and value of each choice the host does not offer."""
+        """Node type, widget and value of each choice the host does not offer, but of nodes that are
+        switched off."""
         return self.page.evaluate(MISSING_CHOICES)
 
     def wait_for_quiet(self) -> None:

@@ -26,16 +26,16 @@ TITLE, EDGE = 30, 8
 ALL_NODES = Workflow(
     "help",
     "All nodes of the pack.",
-    (
+    ((
         (sample("cat", shrink=2), model(X2)),
-        (Node("tiles", "SwinIRTileSettings", values={"mode": "tiled", "tile_width": 64}), before()),
+        (Node("tiles", "SwinIRTileSettings"), before()),
         (restore(tile_settings="tiles.tile_settings"), Node(
             "save", "SwinIRSaveModel", links={"upscale_model": "model.UPSCALE_MODEL"}, above=40
         )),
         (after(), Node("quality", "SwinIRImageQuality", values={"border": 2}, links={
             "image": "restore.IMAGE", "reference": "sample.original"
         })),
-    ),
+    ),),
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from tests.host.graphs import Node, node
 
 FOLDER = REPOSITORY / "example_workflows"
 NOTE = "MarkdownNote"
+MUTED = 2
 
 Saved = dict[str, Any]
 """What the frontend saves of a node, or of a whole workflow."""
@@ -20,8 +21,10 @@ def read(name: str) -> Saved:
 
 
 def host_nodes(workflow: Saved) -> list[Saved]:
-    """All nodes but notes, which only the frontend knows."""
-    return [saved for saved in workflow["nodes"] if saved["type"] != NOTE]
+    """All nodes but notes, which only the frontend knows, and those that are switched off."""
+    return [
+        saved for saved in workflow["nodes"] if saved["type"] != NOTE and saved["mode"] != MUTED
+    ]
 
 
 def values(saved: Saved) -> dict[str, Any]:

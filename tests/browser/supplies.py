@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import safetensors.torch
 
 import swinir_core as sc
-from tests.browser.workflows.parts import CHECKPOINT, ESRGAN, VIDEO
+from tests.browser.workflows.parts import CHECKPOINT, ESRGAN
 from tests.host.comfy_host import ComfyHost
-from tests.host.graphs import link, node
 from tests.reference import fresh_reference
 
 
@@ -37,24 +35,3 @@ def bring_checkpoint(host: ComfyHost, checkpoint: Path) -> Path:
     folder.mkdir(exist_ok=True)
     os.link(checkpoint, folder / CHECKPOINT)
     return folder / CHECKPOINT
-
-
-def bring_video(host: ComfyHost) -> Path:
-    """Four noisy frames."""
-    frames = {
-        f"frame{i}": node("SwinIRSampleImage", picture="rocket", noise=25, seed=i) for i in range(4)
-    }
-    host.run(
-        {
-            **frames,
-            "pair0": node("ImageBatch", image1=link("frame0"), image2=link("frame1")),
-            "pair1": node("ImageBatch", image1=link("frame2"), image2=link("frame3")),
-            "all": node("ImageBatch", image1=link("pair0"), image2=link("pair1")),
-            "video": node("CreateVideo", images=link("all"), fps=4.0),
-            "save": node(
-                "SaveVideo", video=link("video"), filename_prefix="made", format="mp4", codec="h264"
-            ),
-        }
-    )
-    (made,) = (host.base / "output").glob("made*.mp4")
-    return Path(shutil.copy(made, host.base / "input" / VIDEO))

@@ -109,7 +109,6 @@ def supplied(
     files = [
         supplies.bring_checkpoint(session_host, checkpoint),
         supplies.bring_upscale_model(session_host),
-        supplies.bring_video(session_host),
     ]
     yield session_host
     for file in (*files, checkpoint):

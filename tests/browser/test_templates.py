@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.workflows import WORKFLOWS, Workflow
+from tests.browser.workflows import COMPARE_QUALITY, WORKFLOWS, Workflow
 from tests.browser.workflows.graph import BRINGS
 from tests.host.comfy_host import ComfyHost
 from tests.host.conftest import PACK_FOLDER, find_home, find_python
@@ -61,10 +61,21 @@ def test_every_template_is_offered_with_a_thumbnail(frontend: Frontend) -> None:
 def test_a_template_opens_complete(opened: Frontend, workflow: Workflow) -> None:
     assert opened.missing_nodes() == []
     assert opened.overlaps() == []
-    brought = [node.type for node in workflow.nodes if node.type in BRINGS]
+    assert opened.texts_are_drawn()
+    assert opened.outside_the_page() == []
+    brought = [node.type for node in workflow.nodes if node.type in BRINGS and not node.muted]
     assert [node_type for node_type, *_ in opened.missing_choices()] == brought
     for node in workflow.nodes:
         assert opened.values(workflow.number(node.key)).items() >= node.values.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workflow", [COMPARE_QUALITY], ids=lambda workflow: workflow.name)
+def test_nodes_show_what_they_load_and_measure(opened: Frontend) -> None:
+    assert opened.run().succeeded
+    opened.wait_for_quiet()
+    assert opened.shows(r"color denoise, x1, RGB, stored in float16,\s+0\.32M weights") == 1
+    assert opened.shows(r"PSNR \d\d\.\d\d dB\s+SSIM 0\.\d{4}") == 2
 
 
 @pytest.mark.slow

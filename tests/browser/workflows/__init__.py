@@ -34,4 +34,4 @@ WORKFLOWS: tuple[Workflow, ...] = (
     COMPARE_QUALITY,
 )
 
-__all__ = ["WORKFLOWS", "Node", "Workflow"]
+__all__ = ["COMPARE_QUALITY", "WORKFLOWS", "Node", "Workflow"]

@@ -57,7 +57,7 @@ def decode(latent: str) -> Node:
 
 
 AFTER_DIFFUSION = Workflow(
-    "after_diffusion",
+    "Upscale after diffusion",
     f"""
 # Enlarge what a diffusion model made
 
@@ -66,39 +66,45 @@ set 1024 in **Empty Latent Image**.
 2. Write a **Prompt** and press **Run**.
 
 The first sampler makes a picture of 512x512. Enlarging its latent by 1.5 and sampling again at \
-`denoise` 0.5 adds detail: 768x768. SwinIR then doubles the decoded picture without changing what \
+*denoise* 0.5 adds detail: 768x768. SwinIR then doubles the decoded picture without changing what \
 is in it: 1536x1536.
 
-**Second pass**: lower `denoise` keeps more of the first picture; below 0.4 the enlarged latent \
+**Second pass**: lower *denoise* keeps more of the first picture; below 0.4 the enlarged latent \
 stays blurred.
 
-**Load SwinIR Model**: `{X4}`, or a published file in `models/swinir`, for a larger or better \
+**Load SwinIR Model**: *{X4}*, or a published file in *models/swinir*, for a larger or better \
 result. The seeds are fixed, so that trying another model does not sample again. Set \
-`control after generate` to *randomize* for new pictures.
+*control after generate* to *randomize* for new pictures.
 """,
     (
         (
-            checkpoint(),
-            Node("empty", "EmptyLatentImage", values={"width": 512, "height": 512}),
-        ),
-        prompts(),
-        (sampler("first", "First pass", "empty.LATENT", 1.0),),
-        (
-            Node(
-                "enlarge",
-                "LatentUpscaleBy",
-                values={"upscale_method": "bislerp", "scale_by": 1.5},
-                links={"samples": "first.LATENT"},
+            (
+                checkpoint(),
+                Node("empty", "EmptyLatentImage", values={"width": 512, "height": 512}),
             ),
-            sampler("second", "Second pass", "enlarge.LATENT", 0.5),
+            prompts(),
+            (sampler("first", "First pass", "empty.LATENT", 1.0),),
+            (
+                Node(
+                    "enlarge",
+                    "LatentUpscaleBy",
+                    values={"upscale_method": "bislerp", "scale_by": 1.5},
+                    links={"samples": "first.LATENT"},
+                ),
+                sampler("second", "Second pass", "enlarge.LATENT", 0.5),
+            ),
         ),
-        (decode("second.LATENT"), model(X2), restore("decode.IMAGE")),
-        (before("decode.IMAGE", "Before: 768x768"), after(title="After: 1536x1536", large=False)),
+        (
+            (decode("second.LATENT"), model(X2)),
+            (restore("decode.IMAGE"),),
+            (before("decode.IMAGE", "Before: 768x768"),),
+            (after(title="After: 1536x1536", large=False),),
+        ),
     ),
 )
 
 SECOND_PASS = Workflow(
-    "second_pass",
+    "Upscale and add detail by sampling",
     """
 # Enlarge with SwinIR, then add detail by sampling
 
@@ -107,10 +113,10 @@ SECOND_PASS = Workflow(
 3. Press **Run**.
 
 SwinIR enlarges the picture four times. **Upscale Image By** shrinks it to the size you want, here \
-half of that, so twice the original. It is encoded and sampled once more at a low `denoise`, which \
+half of that, so twice the original. It is encoded and sampled once more at a low *denoise*, which \
 adds detail that no restoration model can know.
 
-**Upscale Image By**: change `scale_by` to 1 for four times the size, if the memory of your \
+**Upscale Image By**: change *scale_by* to 1 for four times the size, if the memory of your \
 graphics card allows sampling at that size.
 
 **Add detail**: 0.2 changes little; from 0.5 on the picture becomes another one.
@@ -119,30 +125,30 @@ Then delete **SwinIR Sample Image** and connect **Load Image**, or the decoded p
 sampler, in its place.
 """,
     (
-        (sample("cat"), model(X4)),
         (
-            restore(),
-            Node(
-                "shrink",
-                "ImageScaleBy",
-                values={"upscale_method": "lanczos", "scale_by": 0.5},
-                links={"image": "restore.IMAGE"},
+            (sample("cat"), model(X4)),
+            (restore(),),
+            (
+                Node(
+                    "shrink",
+                    "ImageScaleBy",
+                    values={"upscale_method": "lanczos", "scale_by": 0.5},
+                    links={"image": "restore.IMAGE"},
+                ),
             ),
+            (before("shrink.IMAGE", "Enlarged by SwinIR"),),
         ),
         (
-            checkpoint(),
-            Node(
-                "encode",
-                "VAEEncode",
-                links={"pixels": "shrink.IMAGE", "vae": "checkpoint.VAE"},
-                above=320,
+            (
+                checkpoint(),
+                Node(
+                    "encode", "VAEEncode", links={"pixels": "shrink.IMAGE", "vae": "checkpoint.VAE"}
+                ),
             ),
-        ),
-        prompts(),
-        (sampler("detail", "Add detail", "encode.LATENT", 0.3), decode("detail.LATENT")),
-        (
-            before("shrink.IMAGE", "Enlarged by SwinIR"),
-            after("decode.IMAGE", "With detail", large=False),
+            prompts(),
+            (sampler("detail", "Add detail", "encode.LATENT", 0.3),),
+            (decode("detail.LATENT"),),
+            (after("decode.IMAGE", "With detail", large=False),),
         ),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 Wants = Literal["checkpoint", "upscale model", "video"]
 
@@ -14,28 +14,29 @@ BRINGS: dict[str, Wants] = {
 }
 """Nodes that name a file the user brings."""
 
-PICTURE, LARGE_PICTURE = (390, 320), (540, 480)
+PICTURE, LARGE_PICTURE = (340, 300), (540, 480)
 
 SIZES: dict[str, tuple[int, int]] = {
-    "CLIPTextEncode": (400, 140),
-    "LoadVideo": (340, 340),
-    "PreviewAny": (390, 170),
+    "CLIPTextEncode": (320, 140),
+    "PreviewAny": (340, 130),
     "PreviewImage": PICTURE,
     "SaveImage": PICTURE,
-    "SaveVideo": (390, 370),
+    "SaveVideo": (340, 330),
+    "SwinIRImageQuality": (0, 190),
+    "SwinIRModelLoader": (0, 150),
 }
 """Least width and height of nodes that show a picture or a text, in canvas pixels."""
 
 GROWTH: dict[str, int] = {
     "KSampler": 240,
-    "SwinIRImageQuality": 110,
-    "SwinIRModelLoader": 110,
+    "SwinIRImageQuality": 70,
+    "SwinIRModelLoader": 70,
     "SwinIRRestore": 240,
 }
 """Pixels by which a node becomes higher while it runs: live previews and lines of text."""
 
-LEAST_WIDTH = 340
-NOTE_WIDTH = 400
+LEAST_WIDTH = 300
+NOTE_WIDTH = 340
 
 CAT, COFFEE, ROCKET, ASTRONAUT = (0.39, 0.38), (0.48, 0.35), (0.62, 0.8), (0.47, 0.35)
 """What is worth a look in each sample picture."""
@@ -58,6 +59,8 @@ class Node:
     """Least width and height in canvas pixels, where ``SIZES`` does not say more."""
     above: int = 0
     """Canvas pixels kept free above, for links to pass."""
+    muted: bool = False
+    """Whether it waits, switched off, for the user to need it."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,28 +69,40 @@ class Node:
         return max(width, self.room[0]), max(height, self.room[1])
 
 
+Column: TypeAlias = tuple[Node, ...]
+Row: TypeAlias = tuple[Column, ...]
+
+
 @dataclass(frozen=True)
 class Workflow:
-    """One example: a note, and columns of nodes from left to right.
+    """One example: a note, and rows of columns of nodes, so few in a row that all texts can be read
+    on a page of 1440x900.
 
     The keys ``before`` and ``after`` are those of the nodes whose pictures make the thumbnail.
     """
 
     name: str
+    """What people see in the list of templates, and the name of the file."""
     note: str
     """Markdown; what the example does and what to change."""
-    columns: tuple[tuple[Node, ...], ...]
+    rows: tuple[Row, ...]
     focus: tuple[float, float] = CAT
     """What the thumbnail is centred on, as parts of the width and height."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        return tuple(node for column in self.columns for node in column)
+        return tuple(node for row in self.rows for column in row for node in column)
+
+    @property
+    def slug(self) -> str:
+        """Its name in addresses."""
+        return self.name.lower().replace(" ", "_")
 
     @property
     def wants(self) -> Wants | None:
         """What the user has to bring before it runs."""
-        return next((BRINGS[node.type] for node in self.nodes if node.type in BRINGS), None)
+        on = (node for node in self.nodes if not node.muted)
+        return next((BRINGS[node.type] for node in on if node.type in BRINGS), None)
 
     def number(self, key: str) -> int:
         """The number of a node in the saved file; the note is the first."""
@@ -98,21 +113,20 @@ class Workflow:
         return {
             "note": self.note.strip(),
             "noteWidth": NOTE_WIDTH,
-            "columns": [
-                [
-                    {
-                        "key": node.key,
-                        "type": node.type,
-                        "title": node.title,
-                        "values": node.values,
-                        "links": {name: source.split(".") for name, source in node.links.items()},
-                        "size": node.size,
-                        "above": node.above,
-                        "growth": GROWTH.get(node.type, 0),
-                        "download": node.download,
-                    }
-                    for node in column
-                ]
-                for column in self.columns
-            ],
+            "rows": [[[_plan(node) for node in column] for column in row] for row in self.rows],
         }
+
+
+def _plan(node: Node) -> dict[str, Any]:
+    return {
+        "key": node.key,
+        "type": node.type,
+        "title": node.title,
+        "values": node.values,
+        "links": {name: source.split(".") for name, source in node.links.items()},
+        "size": node.size,
+        "above": node.above,
+        "growth": GROWTH.get(node.type, 0),
+        "download": node.download,
+        "muted": node.muted,
+    }

@@ -12,12 +12,11 @@ OWN_PICTURE = (
 )
 MORE_MODELS = (
     "The bundled models are small and quick. For the best quality put one of the published SwinIR "
-    "files into `models/swinir`, press **R**, and choose it in **Load SwinIR Model**."
+    "files into *models/swinir*, press **R**, and choose it in **Load SwinIR Model**."
 )
 
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 ESRGAN = "RealESRGAN_x4plus.safetensors"
-VIDEO = "video.mp4"
 HUGGING_FACE = "https://huggingface.co/Comfy-Org"
 CHECKPOINT_PAGE = f"{HUGGING_FACE}/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"
 ESRGAN_PAGE = f"{HUGGING_FACE}/Real-ESRGAN_repackaged/resolve/main/{ESRGAN}"
@@ -70,9 +69,9 @@ def simple(
     **degraded: Any,
 ) -> Workflow:
     """A sample picture, a model, and the pictures before and after."""
-    columns = (
+    row = (
         (sample(picture, **degraded), model(model_name)),
         (restore(), before()),
         (after(large=model_name in (X2, X4, REAL)),),
     )
-    return Workflow(name, note, columns, focus=focus)
+    return Workflow(name, note, (row,), focus=focus)

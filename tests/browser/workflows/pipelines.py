@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from .graph import ASTRONAUT, COFFEE, ROCKET, Node, Workflow
+from .graph import ASTRONAUT, COFFEE, LEAST_WIDTH, ROCKET, Node, Workflow
 from .parts import (
     DENOISE,
     ESRGAN,
     ESRGAN_PAGE,
     MORE_MODELS,
     OWN_PICTURE,
-    VIDEO,
     X2,
-    X4,
     after,
     before,
     model,
@@ -21,46 +19,49 @@ from .parts import (
 )
 
 LARGE_IMAGE_TILES = Workflow(
-    "large_image_tiles",
+    "Large picture in tiles",
     f"""
 # A large picture in tiles
 
-Press **Run** and watch the picture appear tile by tile on **SwinIR Restore**.
+Press **Run** and watch the noise vanish tile by tile on **SwinIR Restore**.
 
 **SwinIR Tile Settings**
 
-- `mode`: *auto* cuts only what does not fit the memory, and is best for most pictures. *tiled* \
+- *mode*: *auto* cuts only what does not fit the memory, and is best for most pictures. *tiled* \
 always cuts, as in this example. *whole* never cuts.
-- `tile_width`, `tile_height`: 160 is small, to show tiles on a small sample. For pictures of your \
-own use 512 or more: larger tiles compute fewer pixels twice. Lower them when the memory runs out.
-- `overlap`: 0 finds what the model needs for no seam to show.
-- `memory_budget`: megabytes that a run may take in the mode *auto*; 0 for all that is free.
+- *tile_width*, *tile_height*: the most a tile is wide and high. 160 is small, to show tiles on a \
+small sample. For pictures of your own use 512 or more: larger tiles compute fewer pixels twice. \
+Lower them when the memory runs out.
+- *overlap*: 0 finds what the model needs for no seam to show.
+- *memory_budget*: megabytes that a run may take in the mode *auto*; 0 for all that is free.
 
 {OWN_PICTURE}
 """,
     (
         (
-            sample("astronaut"),
-            Node(
-                "tiles",
-                "SwinIRTileSettings",
-                values={"mode": "tiled", "tile_width": 160, "tile_height": 160},
+            (
+                sample("astronaut", noise=25),
+                Node(
+                    "tiles",
+                    "SwinIRTileSettings",
+                    values={"mode": "tiled", "tile_width": 160, "tile_height": 160},
+                ),
+                model(DENOISE),
             ),
-            model(X4),
+            (restore(tile_settings="tiles.tile_settings"), before()),
+            (after(large=False),),
         ),
-        (restore(tile_settings="tiles.tile_settings"), before()),
-        (after(),),
     ),
     focus=ASTRONAUT,
 )
 
 BATCH = Workflow(
-    "batch",
+    "Several pictures at once",
     """
 # Several pictures at once
 
 Press **Run**. Three noisy pictures are joined to a batch, restored with one **SwinIR Restore**, \
-and saved one by one. Small pictures are run together, which is faster.
+and saved one by one. Pictures so small that it is faster are run together.
 
 **Batch Images** joins pictures of the same size; where they differ it brings the \
 second one to the size of the first. To restore pictures of different sizes, connect a node that \
@@ -71,76 +72,95 @@ that gives a batch: a node that reads a folder, the decoded pictures of a sample
 a video.
 """,
     (
-        tuple(
-            sample("cat", f"sample{number}", f"Picture {number}", noise=sigma, seed=number)
-            for number, sigma in ((1, 15), (2, 20), (3, 30))
-        ),
         (
-            Node(
-                "pair",
-                "ImageBatch",
-                "Pictures 1 and 2",
-                links={"image1": "sample1.image", "image2": "sample2.image"},
+            tuple(
+                sample("coffee", f"sample{number}", f"Picture {number}", noise=sigma, seed=number)
+                for number, sigma in ((1, 15), (2, 20), (3, 25))
             ),
-            Node(
-                "three",
-                "ImageBatch",
-                "Pictures 1, 2 and 3",
-                links={"image1": "pair.IMAGE", "image2": "sample3.image"},
+            (
+                Node(
+                    "pair",
+                    "ImageBatch",
+                    "Pictures 1 and 2",
+                    links={"image1": "sample1.image", "image2": "sample2.image"},
+                ),
+                Node(
+                    "three",
+                    "ImageBatch",
+                    "Pictures 1, 2 and 3",
+                    links={"image1": "pair.IMAGE", "image2": "sample3.image"},
+                ),
+                model(DENOISE),
             ),
-            model(DENOISE),
+            (restore("three.IMAGE"), before("three.IMAGE")),
+            (after(large=False),),
         ),
-        (restore("three.IMAGE"), before("three.IMAGE")),
-        (after(large=False),),
     ),
 )
 
 VIDEO_FRAMES = Workflow(
-    "video",
+    "Restore a video",
     f"""
 # Restore a video
 
-1. **Load Video**: choose a video. Begin with a short one: all its frames are in memory at once.
-2. **Load SwinIR Model**: `{DENOISE}` removes noise; `{X2}` doubles the size.
-3. Press **Run**. The result has the sound and the speed of the original, and is saved in the \
-folder `output/video`.
+Press **Run**. The sample picture is made into a short noisy video. **Get Video Components** takes \
+it apart, **SwinIR Restore** cleans its frames, and **Create Video** puts them together again with \
+the speed, and the sound if there is any, of the original. The result is saved in the folder \
+*output/video*.
 
-A frame of 1920x1080 takes 25 MB, and 100 MB when it is doubled: a minute at 30 frames a second \
-is 45 GB and more. Cut long videos into parts.
+**Your own video**
+
+1. **Load Video**: choose it, and press Ctrl+M to switch the node on.
+2. Connect it to **Get Video Components**, and delete **SwinIR Sample Image** and **Sample video**.
+
+Begin with a short one: all its frames are in memory at once. A frame of 1920x1080 takes 25 MB, \
+and 100 MB when it is doubled: a minute at 30 frames a second is 45 GB and more. Cut long videos \
+into parts.
+
+**Load SwinIR Model**: *{DENOISE}* removes noise; *{X2}* doubles the size.
 
 {MORE_MODELS}
 """,
     (
-        (Node("load", "LoadVideo", values={"file": VIDEO}), model(DENOISE)),
         (
-            Node("parts", "GetVideoComponents", links={"video": "load.VIDEO"}),
-            restore("parts.images"),
-        ),
-        (
-            Node("frame", "ImageFromBatch", "First frame before", links={"image": "parts.images"}),
-            Node("same", "ImageFromBatch", "First frame after", links={"image": "restore.IMAGE"}),
-            Node(
-                "join",
-                "CreateVideo",
-                links={"images": "restore.IMAGE", "audio": "parts.audio", "fps": "parts.fps"},
+            (
+                sample("coffee", noise=20, frames=12),
+                Node(
+                    "made", "CreateVideo", "Sample video", {"fps": 8.0}, {"images": "sample.image"}
+                ),
+                Node("load", "LoadVideo", values={"file": ""}, room=(LEAST_WIDTH, 110), muted=True),
             ),
-        ),
-        (
-            before("frame.IMAGE"),
-            preview("after", "same.IMAGE", "After"),
-            Node(
-                "save",
-                "SaveVideo",
-                values={"filename_prefix": "video/SwinIR"},
-                links={"video": "join.VIDEO"},
+            (
+                Node("parts", "GetVideoComponents", links={"video": "made.VIDEO"}),
+                restore("parts.images"),
+                model(DENOISE),
+            ),
+            (
+                Node("frame", "ImageFromBatch", "A frame before", links={"image": "parts.images"}),
+                Node("same", "ImageFromBatch", "The same after", links={"image": "restore.IMAGE"}),
+                Node(
+                    "join",
+                    "CreateVideo",
+                    links={"images": "restore.IMAGE", "audio": "parts.audio", "fps": "parts.fps"},
+                ),
+            ),
+            (
+                before("frame.IMAGE"),
+                preview("after", "same.IMAGE", "After"),
+                Node(
+                    "save",
+                    "SaveVideo",
+                    values={"filename_prefix": "video/SwinIR"},
+                    links={"video": "join.VIDEO"},
+                ),
             ),
         ),
     ),
-    focus=ROCKET,
+    focus=COFFEE,
 )
 
 OUR_MODEL_IN_HOST_NODE = Workflow(
-    "our_model_in_host_node",
+    "SwinIR in the built-in upscale node",
     f"""
 # A SwinIR in the node that comes with ComfyUI
 
@@ -155,26 +175,28 @@ and pictures with transparency, and needs no tiles while the memory is large eno
 {OWN_PICTURE}
 """,
     (
-        (sample("coffee"), model(X2)),
         (
-            Node(
-                "restore",
-                "ImageUpscaleWithModel",
-                links={"upscale_model": "model.UPSCALE_MODEL", "image": "sample.image"},
+            (sample("coffee"), model(X2)),
+            (
+                Node(
+                    "restore",
+                    "ImageUpscaleWithModel",
+                    links={"upscale_model": "model.UPSCALE_MODEL", "image": "sample.image"},
+                ),
+                before(),
             ),
-            before(),
+            (after(),),
         ),
-        (after(),),
     ),
     focus=COFFEE,
 )
 
 HOST_MODEL_IN_OUR_NODE = Workflow(
-    "host_model_in_our_node",
+    "Any upscale model in SwinIR Restore",
     f"""
 # Any upscale model in SwinIR Restore
 
-1. Put an upscale model of any architecture into `models/upscale_models`, such as `{ESRGAN}`, and \
+1. Put an upscale model of any architecture into *models/upscale_models*, such as *{ESRGAN}*, and \
 press **R**.
 2. **Load Upscale Model**: choose it.
 3. Press **Run**.
@@ -187,16 +209,18 @@ of this pack.
 """,
     (
         (
-            sample("rocket"),
-            Node(
-                "model",
-                "UpscaleModelLoader",
-                values={"model_name": ESRGAN},
-                download=ESRGAN_PAGE,
+            (
+                sample("rocket"),
+                Node(
+                    "model",
+                    "UpscaleModelLoader",
+                    values={"model_name": ESRGAN},
+                    download=ESRGAN_PAGE,
+                ),
             ),
+            (restore(), before()),
+            (after(),),
         ),
-        (restore(), before()),
-        (after(),),
     ),
     focus=ROCKET,
 )

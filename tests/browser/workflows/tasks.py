@@ -21,20 +21,20 @@ from .parts import (
 )
 
 UPSCALE_PHOTO = simple(
-    "upscale_photo",
+    "Upscale a photograph",
     f"""
 # Upscale a photograph
 
-Press **Run**. The picture becomes twice as wide and high and is saved in the `output` folder.
+Press **Run**. The picture becomes twice as wide and high and is saved in the *output* folder.
 
 {OWN_PICTURE}
 
-**Load SwinIR Model**: choose `{X4}` for four times the size.
+**Load SwinIR Model**: choose *{X4}* for four times the size.
 
 {MORE_MODELS}
 
 Large pictures are cut into tiles only when the memory is short. To decide that yourself, see the \
-example *large_image_tiles*.
+example *Large picture in tiles*.
 """,
     X2,
     "cat",
@@ -42,14 +42,14 @@ example *large_image_tiles*.
 )
 
 DENOISE_PHOTO = simple(
-    "denoise",
+    "Remove noise",
     f"""
 # Remove noise
 
 Press **Run**. The sample picture is made noisy, and the model takes the noise away. The size \
 stays as it is.
 
-**SwinIR Sample Image**: change `noise` (a standard deviation on the scale of 0 to 255) to see how \
+**SwinIR Sample Image**: change *noise* (a standard deviation on the scale of 0 to 255) to see how \
 far it goes. The bundled model is made for 15 to 50. {OWN_PICTURE}
 
 {MORE_MODELS} The number in the names of the published denoisers is the noise they are made for: \
@@ -62,27 +62,27 @@ choose the one nearest to yours; a higher one makes pictures too smooth.
 )
 
 REMOVE_JPEG = simple(
-    "remove_jpeg",
+    "Remove JPEG artefacts",
     f"""
 # Remove JPEG artefacts
 
-Press **Run**. The sample picture is saved as a poor JPEG, and the model removes the blocks and \
-the ringing. The size stays as it is.
+Press **Run**. The sample picture is saved as a poor JPEG, and the model smooths the blocks and \
+the ringing away, as far as so small a model can. The size stays as it is.
 
-**SwinIR Sample Image**: change `jpeg_quality`. The bundled model is made for 10 to 40. \
+**SwinIR Sample Image**: change *jpeg_quality*. The bundled model is made for 10 to 40. \
 {OWN_PICTURE}
 
 {MORE_MODELS} The number in the names of the published models is the JPEG quality they are made \
 for.
 """,
     JPEG,
-    "coffee",
-    COFFEE,
-    jpeg_quality=15,
+    "astronaut",
+    ASTRONAUT,
+    jpeg_quality=20,
 )
 
 REAL_WORLD = simple(
-    "real_world",
+    "Restore a picture from the web",
     f"""
 # Restore a picture from the web
 
@@ -91,10 +91,10 @@ been passed on many times. The model cleans it and enlarges it four times.
 
 {OWN_PICTURE}
 
-For a clean photograph the example *upscale_photo* keeps more detail.
+For a clean photograph the example *Upscale a photograph* keeps more detail.
 
-{MORE_MODELS} Of the published `003_realSR` files, those with `GAN` in the name invent more \
-detail, and those with `PSNR` stay closer to the picture.
+{MORE_MODELS} Of the published *003_realSR* files, those with *GAN* in the name invent more \
+detail, and those with *PSNR* stay closer to the picture.
 """,
     REAL,
     "astronaut",
@@ -105,14 +105,14 @@ detail, and those with `PSNR` stay closer to the picture.
 )
 
 GRAY_IMAGE = simple(
-    "gray_image",
+    "Remove noise from a gray picture",
     f"""
 # Remove noise from a gray picture
 
 Press **Run**. The sample picture is made gray and noisy, and a model for gray pictures takes the \
 noise away.
 
-**SwinIR Sample Image**: change `noise` (a standard deviation on the scale of 0 to 255). The \
+**SwinIR Sample Image**: change *noise* (a standard deviation on the scale of 0 to 255). The \
 bundled model is made for 15 to 50. {OWN_PICTURE} A gray picture needs no conversion.
 
 Given a colour picture, a gray model restores red, green and blue one by one. Models for colour \
@@ -121,14 +121,14 @@ do better there, and they accept gray pictures as well.
 {MORE_MODELS}
 """,
     DENOISE_GRAY,
-    "cat",
-    CAT,
+    "astronaut",
+    ASTRONAUT,
     noise=25,
     gray=True,
 )
 
 COMPARE_QUALITY = Workflow(
-    "compare_quality",
+    "Measure the quality",
     """
 # Measure how much better it became
 
@@ -137,31 +137,41 @@ original: **Quality before** and **Quality after** show the peak signal-to-noise
 decibels) and the structural similarity (SSIM, 1 for equal pictures). Higher is better. Where the \
 frontend clears both when the run ends, **PSNR before** and **PSNR after** stay.
 
-**SwinIR Sample Image**: change `noise` and see which numbers follow.
+**SwinIR Sample Image**: change *noise* and see which numbers follow.
 
-**Quality**: `channel` *Y* measures brightness, as is usual for enlarged pictures and gray ones; \
-*RGB* measures all colours, as is usual for noise. `border` leaves out pixels at the edges; for \
+**Quality**: *channel* *Y* measures brightness, as is usual for enlarged pictures and gray ones; \
+*RGB* measures all colours, as is usual for noise. *border* leaves out pixels at the edges; for \
 enlarged pictures it is usually the scale.
 
 To compare models, add a second **Load SwinIR Model** and **SwinIR Restore**.
 """,
     (
-        (sample("astronaut", noise=25), model(DENOISE)),
-        (restore(), before()),
-        tuple(
-            Node(
-                f"quality_{when}",
-                "SwinIRImageQuality",
-                f"Quality {when}",
-                {"channel": "RGB"},
-                {"image": image, "reference": "sample.original"},
-            )
-            for when, image in (("before", "sample.image"), ("after", "restore.IMAGE"))
-        ),
         (
-            Node("psnr_before", "PreviewAny", "PSNR before", {}, {"source": "quality_before.psnr"}),
-            Node("psnr_after", "PreviewAny", "PSNR after", {}, {"source": "quality_after.psnr"}),
-            after(large=False),
+            (sample("astronaut", noise=25), model(DENOISE)),
+            (restore(), before()),
+            tuple(
+                Node(
+                    f"quality_{when}",
+                    "SwinIRImageQuality",
+                    f"Quality {when}",
+                    {"channel": "RGB"},
+                    {"image": image, "reference": "sample.original"},
+                )
+                for when, image in (("before", "sample.image"), ("after", "restore.IMAGE"))
+            ),
+            (
+                Node(
+                    "psnr_before",
+                    "PreviewAny",
+                    "PSNR before",
+                    {},
+                    {"source": "quality_before.psnr"},
+                ),
+                Node(
+                    "psnr_after", "PreviewAny", "PSNR after", {}, {"source": "quality_after.psnr"}
+                ),
+                after(large=False),
+            ),
         ),
     ),
     focus=ASTRONAUT,
