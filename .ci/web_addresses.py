@@ -20,7 +20,8 @@ from pathlib import Path
 USAGE = "Usage: python .ci/web_addresses.py OWNER/NAME COMMIT"
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PAGES = ("README.md", "swinir_core/weights/README.md")
+PAGES = ("README.md", "docs/**/*.md", "swinir_core/weights/README.md")
+"""What the archive has of pages; patterns."""
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^):#]+)\)")
 """A Markdown link to another file of the repository."""
 
@@ -86,7 +87,7 @@ def main(arguments: list[str]) -> None:
     for table, values in addresses.items():
         text = set_values(text, table, values)
     file.write_text(text, encoding="utf-8")
-    for page in filter(Path.is_file, map(Path, PAGES)):
+    for page in sorted(page for pattern in PAGES for page in Path().glob(pattern)):
         text = page.read_text(encoding="utf-8")
         text = absolute_links(text, page.parent.as_posix(), *arguments)
         page.write_text(text, encoding="utf-8")

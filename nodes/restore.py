@@ -128,7 +128,7 @@ class SwinIRRestore(io.ComfyNode):
         free = host.free_memory(run.patcher)
         tiles = replace(tiles, memory_budget=min(tiles.memory_budget or free, free))
         forecast = restorer.plan(height, width, tiles, batch, mask=mask)
-        logging.info("SwinIR Restore: %s%s", forecast, ", in eight ways" * ensemble)
+        logging.info("SwinIR Restore%s: %s", " in eight ways" * ensemble, forecast)
         progress, preview = host.Progress(), Preview()
 
         def finished(piece: Piece) -> None:

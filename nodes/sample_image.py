@@ -109,7 +109,7 @@ class SwinIRSampleImage(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     display_name="image",
-                    tooltip="The picture as chosen, to be restored; a batch of as many as frames.",
+                    tooltip="The picture as chosen, to be restored; one, or all frames.",
                 ),
                 io.Image.Output(
                     display_name="original",

@@ -42,8 +42,8 @@ class SwinIRTileSettings(io.ComfyNode):
                     "tile_width",
                     **side,
                     tooltip=(
-                        "The most a tile is wide, in input pixels, overlaps included; tiles are "
-                        "made equal, so they may be narrower. Has an effect only in the mode "
+                        "The greatest width of a tile in input pixels, overlaps included; tiles "
+                        "are made equal, so they may be narrower. Has an effect only in the mode "
                         "tiled. Lower it when memory runs out; larger tiles compute fewer pixels "
                         "twice."
                     ),
@@ -52,7 +52,7 @@ class SwinIRTileSettings(io.ComfyNode):
                     "tile_height",
                     **side,
                     tooltip=(
-                        "The most a tile is high, in input pixels, overlaps included. Has an "
+                        "The greatest height of a tile in input pixels, overlaps included. Has an "
                         "effect only in the mode tiled."
                     ),
                 ),

@@ -46,7 +46,7 @@ def bundled_models() -> list[ModelInfo]:
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """What a model is, in two short lines: its task and images, its size."""
+    """What a model is, in two short lines: its task, images and storage, its size."""
     config, weights = checkpoint.config, checkpoint.state_dict.values()
     task = config.task.replace("_sr", " SR").replace("jpeg", "JPEG").replace("_", " ")
     images = "gray" if config.in_channels == 1 else "RGB"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -111,7 +112,8 @@ class Restorer:
             if finished is not None:
                 finished(piece)
         if mask is not None:
-            for image, result, own in zip(images, results, mask, strict=True):
+            masks = mask.expand(batch, -1, -1)
+            for image, result, own in zip(images, results, masks, strict=True):
                 mix(image, result, own, scale)
         return out
 
@@ -139,7 +141,7 @@ class Restorer:
     ) -> Forecast:
         """How ``batch`` images of this size would be run now, and the memory it would take.
 
-        ``mask`` (B, H, W) is that of the images, where only a part of them is to be restored.
+        ``mask`` (B or 1, H, W) is that of the images, where only a part of them is to be restored.
 
         ``beside`` is asked how many bytes of the machine's memory, model not included, a row of
         tiles of this height takes where an image is read and written by such rows; in ``auto`` mode
@@ -158,7 +160,7 @@ class Restorer:
         memory = self.estimate_memory(*plan.largest, at_once)
         cut_as_needed = plan.tile_count > 1 and tiles.overlap is None
         needed = self.overlap if cut_as_needed else 0
-        untouched = 0 if mask is None else _count_untouched(plan, mask)
+        untouched = 0 if mask is None else _count_untouched(plan, mask, batch)
         return Forecast(plan.rows, plan.columns, batch, at_once, memory, budget, needed, untouched)
 
     @cached_property
@@ -220,7 +222,7 @@ class Restorer:
         batch, height, width, channels = images.shape
         single = self.runs_of_an_image(channels)
         plan = self.plan(height, width, tiles, batch * single)
-        touched = [None] * batch if mask is None else spread(mask)
+        touched = [None] * batch if mask is None else _touched(mask, batch)
         pieces = [
             piece
             for image, result, part in zip(images, results, touched, strict=True)
@@ -233,8 +235,16 @@ class Restorer:
         return pieces, plan
 
 
-def _count_untouched(plan: TilePlan, mask: Tensor) -> int:
-    return sum(not tile.of(part).any() for part in spread(mask) for tile in plan.tiles())
+def _touched(mask: Tensor, batch: int) -> Iterator[Tensor]:
+    """Where a mask (B or 1, H, W) has an effect, (H, W) booleans for each image; made one by one,
+    as those of a video would take much memory."""
+    if len(mask) == 1:
+        return itertools.repeat(spread(mask)[0], batch)
+    return (spread(own[None])[0] for own in mask)
+
+
+def _count_untouched(plan: TilePlan, mask: Tensor, batch: int) -> int:
+    return sum(not tile.of(part).any() for part in _touched(mask, batch) for tile in plan.tiles())
 
 
 def _first_parameter(model: Any) -> Tensor:
@@ -261,7 +271,7 @@ def check_images(images: Tensor) -> None:
 
 
 def checked_mask(mask: Tensor, images: Tensor) -> Tensor:
-    """(B, H, W) float32 in 0..1 on the CPU. Raises ``ImageError`` for another shape."""
+    """(B or 1, H, W) float32 in 0..1 on the CPU. Raises ``ImageError`` for another shape."""
     batch, height, width = images.shape[:3]
     if mask.ndim != 3 or mask.shape[1:] != (height, width):
         raise ImageError(
@@ -271,4 +281,4 @@ def checked_mask(mask: Tensor, images: Tensor) -> Tensor:
         raise ImageError(
             f"there are {len(mask)} masks for {batch} images; give one mask, or one for each."
         )
-    return limited(mask).expand(batch, -1, -1)
+    return limited(mask)

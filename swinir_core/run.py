@@ -55,10 +55,11 @@ class Forecast(TilePlan):
         if self.bytes > self.budget:
             text += f", more than the {_size(self.budget)} there are for it"
         everything = self.images * self.tile_count
-        if self.untouched == everything:
-            text += "; the mask is black everywhere, so nothing is restored"
-        elif self.untouched:
-            text += f"; the mask leaves out {self.untouched} of {everything}"
+        if self.untouched:
+            kind = "tiles" if self.tile_count > 1 else "images"
+            text += f"; the mask leaves out {self.untouched} of {everything} {kind}"
+        if self.untouched and self.untouched == everything:
+            text += ": it is black everywhere, so nothing is restored"
         times = self.pixels / (self.rows[-1].stop * self.columns[-1].stop)
         if times >= _MANY_TIMES:
             text += f"; overlaps make it compute {times:.1f} times the pixels of the image"

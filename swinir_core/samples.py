@@ -37,14 +37,14 @@ def views(image: np.ndarray, count: int) -> list[np.ndarray]:
     """The picture (H, W, C) itself, or ``count`` views of three quarters of it that move from its
     upper left to its lower right corner, as the frames of a short video.
 
-    The sides of a view are multiples of 8, so that they are even, as video files want them, also
-    where they are divided by up to 4. Raises ``ValueError`` for fewer than one.
+    The sides of a view are multiples of 24, so that they are even, as video files want them, also
+    when divided by 2, 3 or 4. Raises ``ValueError`` for fewer than one.
     """
     if count < 1:
         raise ValueError(f"There must be at least one frame, got {count}.")
     if count == 1:
         return [image]
-    height, width = (side * 3 // 4 // 8 * 8 for side in image.shape[:2])
+    height, width = (side * 3 // 4 // 24 * 24 for side in image.shape[:2])
     found = []
     for index in range(count):
         way = index / (count - 1)

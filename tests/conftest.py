@@ -5,21 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from swinir_core import Restorer, SwinIRConfig
-from tests.reference import GRAY, SMALL, network, official_state_dict, reference_network
-
-CONFIG = SwinIRConfig(
-    scale=2,
-    in_channels=3,
-    embed_dim=12,
-    depths=(2, 1),
-    num_heads=(2, 3),
-    window_size=8,
-    mlp_ratio=2.0,
-    upsampler="pixelshuffledirect",
-    img_size=16,
-)
-"""That of ``weights``."""
+from swinir_core import Restorer
+from tests.reference import CONFIG, GRAY, SMALL, network, official_state_dict, reference_network
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from swinir_core import (
     write_checkpoint,
 )
 from swinir_core.recognise import recognise
-from tests.conftest import CONFIG
+from tests.reference import CONFIG
 
 configs = st.builds(
     lambda upsampler_scale_unshuffle, heads, head_dim, **values: SwinIRConfig(

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from swinir_core import CheckpointError, load_model, read_checkpoint
-from tests.conftest import CONFIG
+from tests.reference import CONFIG
 
 
 class Exploit:

@@ -88,10 +88,19 @@ def test_tiles_that_a_mask_leaves_out_are_in_the_forecast(color: Restorer) -> No
     color(images, tiles, finished=ends.append, mask=mask)
     plan = color.plan(100, 150, tiles, 2, mask=mask)
     assert plan.untouched == 12 - len(ends) == 11
-    assert str(plan).endswith(" MB of memory; the mask leaves out 11 of 12")
+    assert str(plan).endswith(" MB of memory; the mask leaves out 11 of 12 tiles")
     assert "mask" not in str(color.plan(100, 150, tiles, 2, mask=torch.ones_like(mask)))
-    nothing = color.plan(100, 150, tiles, 2, mask=torch.zeros_like(mask))
-    assert str(nothing).endswith("; the mask is black everywhere, so nothing is restored")
+    one_for_both = color.plan(100, 150, tiles, 2, mask=mask[:1])
+    assert one_for_both.untouched == 10
+    whole = color.plan(100, 150, batch=2, mask=mask)
+    assert str(whole).endswith("; the mask leaves out 1 of 2 images")
+
+
+@pytest.mark.parametrize("masks", [1, 2])
+def test_a_black_mask_is_in_the_forecast(color: Restorer, masks: int) -> None:
+    plan = color.plan(100, 150, batch=2, mask=torch.zeros(masks, 100, 150))
+    assert str(plan).endswith("out 2 of 2 images: it is black everywhere, so nothing is restored")
+    assert "mask" not in str(color.plan(100, 150, batch=0))
 
 
 def test_large_numbers_are_forecast_in_gigabytes(color: Restorer) -> None:

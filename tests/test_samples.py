@@ -56,10 +56,17 @@ def test_nothing_chosen_changes_nothing() -> None:
 def test_views_move_from_corner_to_corner() -> None:
     picture = read_sample("cat")
     first, middle, last = views(picture, 3)
-    assert first.shape == middle.shape == last.shape == (112, 168, 3)
-    np.testing.assert_array_equal(first, picture[:112, :168])
-    np.testing.assert_array_equal(middle, picture[19:131, 28:196])
-    np.testing.assert_array_equal(last, picture[-112:, -168:])
+    assert first.shape == middle.shape == last.shape == (96, 168, 3)
+    np.testing.assert_array_equal(first, picture[:96, :168])
+    np.testing.assert_array_equal(middle, picture[27:123, 28:196])
+    np.testing.assert_array_equal(last, picture[-96:, -168:])
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_frames_have_even_sides_however_they_are_shrunk(name: str) -> None:
+    for shrink in (1, 2, 3, 4):
+        for frame in degraded(views(read_sample(name), 2)[0], shrink):
+            assert [side % 2 for side in frame.shape[:2]] == [0, 0]
 
 
 def test_one_view_is_the_picture() -> None:

@@ -133,7 +133,10 @@ def test_a_folder_without_the_file_is_refused() -> None:
         run("octocat/hello", COMMIT)
 
 
-@pytest.mark.parametrize("page", ["README.md", "swinir_core/weights/README.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/platforms.md", "docs/training/guide.md", "swinir_core/weights/README.md"],
+)
 def test_links_of_pages_lead_into_the_repository(folder: Path, page: str) -> None:
     (folder / page).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / page, folder / page)

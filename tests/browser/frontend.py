@@ -178,7 +178,7 @@ class Frontend:
         return self.page.evaluate(OVERLAPS)
 
     def shows(self, pattern: str) -> int:
-        """How many elements have a text of this pattern and no other."""
+        """How many elements have a text that begins with this pattern."""
         return self.page.get_by_text(re.compile(f"^\\s*{pattern}")).count()
 
     def texts_are_drawn(self) -> bool:

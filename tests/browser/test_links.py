@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -42,6 +43,7 @@ def test_a_saved_workflow_is_the_described_one(workflow: Workflow) -> None:
     assert [one["type"] for one in nodes] == [node.type for node in workflow.nodes]
     for one, node in zip(nodes, workflow.nodes, strict=True):
         assert saved.values(one).items() >= node.values.items()
+        assert (one["mode"] == saved.MUTED) == node.muted
         linked = {entry["name"] for entry in one["inputs"] if entry["link"] is not None}
         assert linked == set(node.links)
 
@@ -51,7 +53,7 @@ def test_the_host_offers_a_workflow_with_a_small_thumbnail(
     session_host: ComfyHost, workflow: Workflow
 ) -> None:
     assert workflow.name in session_host.get_json("/workflow_templates")[PACK]
-    thumbnail = session_host.get(f"/api/workflow_templates/{PACK}/{workflow.name}.jpg")
+    thumbnail = session_host.get(f"/api/workflow_templates/{PACK}/{quote(workflow.name)}.jpg")
     assert thumbnail.startswith(b"\xff\xd8")
     assert len(thumbnail) < 100_000
 

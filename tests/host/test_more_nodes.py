@@ -76,11 +76,17 @@ def test_frames_move_and_have_noise_of_their_own(host: ComfyHost) -> None:
     graph = {
         "sample": node("SwinIRSampleImage", picture="cat", **widgets),
         "save": node("SaveImage", images=link("sample"), filename_prefix="test"),
+        "save_original": node("SaveImage", images=link("sample", 1), filename_prefix="test"),
     }
-    images = host.run(graph).images("save")
-    for number, view in enumerate(views(read_sample("cat"), 2)):
-        expected, _ = degraded(view, noise=25, seed=3 + number)
-        assert_same(images[number : number + 1], torch.from_numpy(expected)[None])
+
+    result = host.run(graph)
+
+    frames = [
+        degraded(view, noise=25, seed=3 + number)
+        for number, view in enumerate(views(read_sample("cat"), 2))
+    ]
+    for name, expected in zip(("save", "save_original"), zip(*frames, strict=True), strict=True):
+        assert_same(result.images(name), torch.from_numpy(np.stack(expected)))
 
 
 def test_a_jpeg_quality_of_100_is_none(host: ComfyHost) -> None:

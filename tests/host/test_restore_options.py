@@ -74,6 +74,7 @@ def test_ensemble(host: ComfyHost, models: Path, picture: np.ndarray) -> None:
     result = host.run(graph)
 
     assert_same(result.image(), sc.Restorer(model, ensemble=True)(to_tensor(picture)))
+    assert "SwinIR Restore in eight ways: 1 image of " in host.new_log()
 
 
 @pytest.mark.parametrize("shrink", [1, 2])
@@ -97,6 +98,19 @@ def test_mask(host: ComfyHost, models: Path, picture: np.ndarray, shrink: int) -
     kept = sc.Restorer(model)(images, mask=torch.zeros(1, *picture.shape[:2]))
     assert_same(result[upper], restored[:, upper])
     assert_same(result[lower], kept[:, lower])
+
+
+def test_a_black_mask_is_in_the_log(host: ComfyHost, picture: np.ndarray) -> None:
+    graph = restoring(
+        ours("bundled/denoise color (light)"),
+        host.upload("picture.png", picture),
+        {"mask": link("mask")},
+        mask=node("SolidMask", value=0.0, width=32, height=32),
+    )
+
+    assert host.run(graph).succeeded
+
+    assert "1 of 1 images: it is black everywhere, so nothing is restored" in host.new_log()
 
 
 def test_a_list_is_restored_image_by_image(host: ComfyHost, models: Path) -> None:

@@ -1,16 +1,15 @@
-"""What an example workflow is made of: nodes in columns, told apart by a key of their own."""
+"""What an example workflow is made of: nodes in rows of columns, each with a key of its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Wants = Literal["checkpoint", "upscale model", "video"]
+Wants = Literal["checkpoint", "upscale model"]
 
 BRINGS: dict[str, Wants] = {
     "CheckpointLoaderSimple": "checkpoint",
     "UpscaleModelLoader": "upscale model",
-    "LoadVideo": "video",
 }
 """Nodes that name a file the user brings."""
 
@@ -101,8 +100,7 @@ class Workflow:
     @property
     def wants(self) -> Wants | None:
         """What the user has to bring before it runs."""
-        on = (node for node in self.nodes if not node.muted)
-        return next((BRINGS[node.type] for node in on if node.type in BRINGS), None)
+        return next((BRINGS[node.type] for node in self.nodes if node.type in BRINGS), None)
 
     def number(self, key: str) -> int:
         """The number of a node in the saved file; the note is the first."""

@@ -29,7 +29,7 @@ Press **Run** and watch the noise vanish tile by tile on **SwinIR Restore**.
 
 - *mode*: *auto* cuts only what does not fit the memory, and is best for most pictures. *tiled* \
 always cuts, as in this example. *whole* never cuts.
-- *tile_width*, *tile_height*: the most a tile is wide and high. 160 is small, to show tiles on a \
+- *tile_width*, *tile_height*: the greatest size of a tile. 160 is small, to show tiles on a \
 small sample. For pictures of your own use 512 or more: larger tiles compute fewer pixels twice. \
 Lower them when the memory runs out.
 - *overlap*: 0 finds what the model needs for no seam to show.
@@ -61,7 +61,7 @@ BATCH = Workflow(
 # Several pictures at once
 
 Press **Run**. Three noisy pictures are joined to a batch, restored with one **SwinIR Restore**, \
-and saved one by one. Pictures so small that it is faster are run together.
+and saved one by one. Small pictures are run together where that is faster.
 
 **Batch Images** joins pictures of the same size; where they differ it brings the \
 second one to the size of the first. To restore pictures of different sizes, connect a node that \
@@ -110,7 +110,8 @@ the speed, and the sound if there is any, of the original. The result is saved i
 
 **Your own video**
 
-1. **Load Video**: choose it, and press Ctrl+M to switch the node on.
+1. **Load Video**: choose or upload it, then click the title of the node and press Ctrl+M to \
+switch it on.
 2. Connect it to **Get Video Components**, and delete **SwinIR Sample Image** and **Sample video**.
 
 Begin with a short one: all its frames are in memory at once. A frame of 1920x1080 takes 25 MB, \
