@@ -231,7 +231,7 @@ class Frontend:
         ]
         left, top, right, bottom = (round(edge) for edge in edges)
         picture = Image.open(io.BytesIO(self.page.screenshot()))
-        return picture.crop((left - 24, top - 28, right + 24, bottom + 24))
+        return picture.crop((left - 16, top - 28, right + 24, bottom + 24))
 
     def run(self) -> Result:
         """Press Run and wait. Raises ``AssertionError`` when the host refuses the workflow."""
