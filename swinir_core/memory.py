@@ -6,7 +6,7 @@ import psutil
 import torch
 
 from .config import SwinIRConfig
-from .kernels import usable
+from .kernels import may_be_used
 
 CONV_MARGIN = 2
 """Rows of features beyond a strip that the convolutions of a residual connection see: two of 3x3
@@ -76,7 +76,8 @@ def estimate_memory(
     result = config.in_channels * config.upscale**2 * pixels * dtype.itemsize
     feature_map = pixels * config.embed_dim * max(4, dtype.itemsize)
     head_dim = config.embed_dim // max(config.num_heads)
-    whole_qkv = usable(device, dtype, config.window_size, head_dim)
+    with_kernel = may_be_used(device, dtype, config.window_size, head_dim)
+    whole_qkv = 3 * config.embed_dim * pixels * dtype.itemsize if with_kernel else 0
     body = max(
         _layer_bytes(config, tokens, dtype) + whole_qkv,
         _conv_bytes(config, batch * columns * min(strip + 2 * CONV_MARGIN, rows), dtype),

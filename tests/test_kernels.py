@@ -10,14 +10,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from swinir_core import kernels
+from swinir_core import PRESETS, estimate_memory, kernels
 from tests.kernel_cases import CASES
 
 ROOT = Path(__file__).parents[1]
@@ -161,13 +160,11 @@ def test_compiles_and_keeps_all_in_registers(
 
 
 @pytest.fixture
-def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have an Ampere GPU."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(kernels, "_reasons_given", set())
-    kernels.usable.cache_clear()
-    yield
-    kernels.usable.cache_clear()
+    monkeypatch.setattr(kernels, "_works", {})
 
 
 @pytest.fixture
@@ -253,6 +250,46 @@ def test_failing_self_check_is_said_once(
     assert "takes the plain path" in message
     assert "cuda:0 (torch.float16, window 8, head dimension 30)" in message
     assert "RuntimeError: Failed to find C compiler. Please specify via CC." in message
+
+
+@needs_triton
+@pytest.mark.usefixtures("on_gpu")
+def test_full_memory_does_not_switch_the_kernel_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    from swinir_core.kernels import self_check
+
+    full = [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB."),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ]
+
+    def check(*_: object) -> None:
+        if full:
+            raise full.pop()
+
+    monkeypatch.setattr(self_check, "check", check)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            kernels.usable(GPU, torch.float16, 8, 30)
+    assert kernels.usable(GPU, torch.float16, 8, 30)
+
+
+@needs_triton
+@pytest.mark.usefixtures("on_gpu")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_estimate_counts_q_k_and_v_of_all_tokens_and_compiles_nothing(
+    checks: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    config = PRESETS["classical_sr_x4"]
+    size = (1000, 1024)
+
+    def estimate() -> int:
+        return estimate_memory(config, *size, batch=2, dtype=dtype, device=GPU)
+
+    with_kernel = estimate()
+    assert not checks
+    monkeypatch.setitem(kernels._works, (GPU, dtype, 8, 30), False)  # As after a failed check.
+    qkv = 3 * config.embed_dim * 2 * 1000 * 1024 * dtype.itemsize
+    assert with_kernel - estimate() == qkv
 
 
 @needs_triton

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.abc
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,7 @@ from tests.pretend_device import GIB, PretendDevice, moved
 
 
 @pytest.fixture
-def card(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[PretendDevice]:
+def card(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> PretendDevice:
     """A pretended NVIDIA card, or AMD's under ROCm, that a kernel could be for."""
     if getattr(request, "param", "cuda") == "rocm":
         monkeypatch.setattr(torch.version, "hip", "6.4.43482")
@@ -31,9 +29,8 @@ def card(
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     monkeypatch.setattr(kernels, "_reasons_given", set())
-    kernels.usable.cache_clear()
-    yield PretendDevice("cuda")
-    kernels.usable.cache_clear()
+    monkeypatch.setattr(kernels, "_works", {})
+    return PretendDevice("cuda")
 
 
 class Broken(importlib.abc.MetaPathFinder):
