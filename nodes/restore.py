@@ -113,7 +113,7 @@ class SwinIRRestore(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         check_images(image)
-        batch, height, width, _ = image.shape
+        batch, height, width, channels = image.shape
         if mask is not None:
             mask = checked_mask(fit(mask, height, width), image)
         run = runnable(upscale_model)
@@ -127,7 +127,7 @@ class SwinIRRestore(io.ComfyNode):
 
         free = host.free_memory(run.patcher)
         tiles = replace(tiles, memory_budget=min(tiles.memory_budget or free, free))
-        forecast = restorer.plan(height, width, tiles, batch, mask=mask)
+        forecast = restorer.plan(height, width, tiles, batch, mask=mask, channels=channels)
         logging.info("SwinIR Restore%s: %s", " in eight ways" * ensemble, forecast)
         progress, preview = host.Progress(), Preview()
 
@@ -156,7 +156,7 @@ def find_precision(name: str, run: Runnable, device: torch.device) -> torch.dtyp
 def memory_required(restorer: Restorer, image: Tensor, tiles: TileSettings, total: int) -> int:
     """Bytes that what is run at once needs of ``total``. Before it is loaded the model cannot say
     how far tiles overlap, which changes this by a few hundredths only."""
-    batch, height, width, _ = image.shape
+    batch, height, width, channels = image.shape
     budget = min(tiles.memory_budget or total, total)
     tiles = replace(tiles, memory_budget=budget, overlap=tiles.overlap or 0)
-    return restorer.plan(height, width, tiles, batch).bytes
+    return restorer.plan(height, width, tiles, batch, channels=channels).bytes

@@ -118,9 +118,9 @@ class Restorer:
         return out
 
     def runs_of_an_image(self, channels: int) -> int:
-        """Images of the model's that one of so many ``channels``, not counting alpha, makes: each
-        channel is one to a gray model."""
-        return channels if self.model.in_channels == 1 else 1
+        """Model runs that one image of ``channels`` (1 to 4, alpha included) takes: one, or one for
+        each channel but alpha where the model is a gray one."""
+        return channels - (channels in (2, 4)) if self.model.in_channels == 1 else 1
 
     def execution(self, run: Run, tiles: TileSettings) -> Execution:
         """What does a ``run`` over pieces."""
@@ -138,8 +138,12 @@ class Restorer:
         batch: int = 1,
         beside: Callable[[int], int] | None = None,
         mask: Tensor | None = None,
+        channels: int | None = None,
     ) -> Forecast:
         """How ``batch`` images of this size would be run now, and the memory it would take.
+
+        ``channels`` (1 to 4, alpha included) is that of the images, by default the model's: a gray
+        model restores those of a colour image one by one, as many together as separate images.
 
         ``mask`` (B or 1, H, W) is that of the images, where only a part of them is to be restored.
 
@@ -153,7 +157,8 @@ class Restorer:
         tiles = tiles or TileSettings()
         budget = tiles.memory_budget or free_memory(self.device)
         plan = self._plan_tiles(height, width, tiles, budget, beside)
-        pieces = batch
+        single = self.runs_of_an_image(channels or self.model.in_channels)
+        pieces = batch * single
         if plan.tile_count > 1:
             pieces = sum(tile.size == plan.largest for tile in plan.tiles())
         at_once = self._at_once(*plan.largest, pieces, tiles.at_once, budget)
@@ -161,7 +166,9 @@ class Restorer:
         cut_as_needed = plan.tile_count > 1 and tiles.overlap is None
         needed = self.overlap if cut_as_needed else 0
         untouched = 0 if mask is None else _count_untouched(plan, mask, batch)
-        return Forecast(plan.rows, plan.columns, batch, at_once, memory, budget, needed, untouched)
+        return Forecast(
+            *(plan.rows, plan.columns, batch, single, at_once, memory, budget, needed, untouched)
+        )
 
     @cached_property
     def overlap(self) -> int:
@@ -221,7 +228,7 @@ class Restorer:
         """The pieces to run, of (B, H, W, C) into (B, sH, sW, C), and how they are."""
         batch, height, width, channels = images.shape
         single = self.runs_of_an_image(channels)
-        plan = self.plan(height, width, tiles, batch * single)
+        plan = self.plan(height, width, tiles, batch, channels=channels)
         touched = [None] * batch if mask is None else _touched(mask, batch)
         pieces = [
             piece

@@ -26,6 +26,9 @@ class Forecast(TilePlan):
 
     images: int
 
+    runs_of_an_image: int
+    """Model runs that one image takes: more than one where its channels are restored one by one."""
+
     at_once: int
     """Pieces of the largest size that are run together, be they tiles or whole images."""
 
@@ -51,7 +54,8 @@ class Forecast(TilePlan):
             pieces = f"{self.tile_count} tiles of {width}x{height}"
         else:
             pieces = f"{images} in {self.tile_count} tiles of {width}x{height}"
-        text = f"{pieces}, {self.at_once} at a time, {_size(self.bytes)} of memory"
+        apart = ", each channel by itself" * (self.runs_of_an_image > 1)
+        text = f"{pieces}{apart}, {self.at_once} at a time, {_size(self.bytes)} of memory"
         if self.bytes > self.budget:
             text += f", more than the {_size(self.budget)} there are for it"
         everything = self.images * self.tile_count

@@ -62,7 +62,9 @@ class Stream:
     def plan(self) -> Forecast:
         """The tiles. Raises ``MemoryError`` where a row of them, as the settings want it, is more
         than the machine has memory for."""
-        plan = self.restorer.plan(self.height, self.width, self.tiles, self._images, self.memory)
+        plan = self.restorer.plan(
+            self.height, self.width, self.tiles, beside=self.memory, channels=self.channels
+        )
         tallest, _ = plan.largest
         needed = self.memory(tallest)
         free = psutil.virtual_memory().available + psutil.swap_memory().free

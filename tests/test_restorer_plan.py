@@ -7,7 +7,9 @@ import torch
 from skimage import data
 
 from swinir_core import Restorer, TileSettings, estimate_memory, restorer
-from tests.reference import SMALL
+from swinir_core.picture import Picture, from_integers
+from swinir_core.streaming import Stream
+from tests.reference import GRAY, SMALL
 
 
 def test_tiles_meet_without_a_seam(color: Restorer) -> None:
@@ -59,6 +61,33 @@ def test_forecast(color: Restorer, words: str) -> None:
     plan = color.plan(height, width, tiles, batch)
     assert plan.bytes == estimate_memory(SMALL, *plan.largest, plan.at_once)
     assert str(plan) == f"{words}{plan.bytes / 1e6:.0f} MB of memory"
+
+
+@pytest.mark.parametrize(
+    ("channels", "at_once"),
+    [(1, 1), (2, 1), (3, 3), (4, 3)],
+    ids=["gray", "gray, alpha", "RGB", "RGBA"],
+)
+@pytest.mark.parametrize("how", ["whole", "stream"])
+def test_the_forecast_counts_the_channels_that_a_gray_model_restores_one_by_one(
+    gray: Restorer, channels: int, at_once: int, how: str
+) -> None:
+    batches = []
+    gray.model.register_forward_pre_hook(  # pyright: ignore[reportAttributeAccessIssue]
+        lambda _, inputs: batches.append(len(inputs[0]))
+    )
+    image = torch.rand(1, 24, 40, channels)
+    if how == "whole":
+        plan = gray.plan(24, 40, channels=channels)
+        gray(image)
+    else:
+        samples = image[0].mul(255).byte().numpy()
+        stream = Stream(gray, Picture(samples, from_integers(255)))
+        plan = stream.plan
+        list(stream.bands())
+    assert plan.at_once == max(batches) == at_once
+    assert plan.bytes == estimate_memory(GRAY, 24, 40, at_once)
+    assert ("each channel by itself" in str(plan)) == (at_once == 3)
 
 
 def test_a_budget_that_the_smallest_tiles_exceed_is_in_the_forecast(color: Restorer) -> None:

@@ -193,6 +193,11 @@ def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
     assert required(restorer, frames, core.TileSettings(), whole) == restorer.estimate_memory(
         16, 16, 8
     )
+    gray = load("gray.safetensors")
+    restorer = core.Restorer(gray.model, "cpu", torch.float32)
+    assert required(restorer, torch.zeros(1, 16, 16, 4), core.TileSettings(), whole) == (
+        restorer.estimate_memory(16, 16, 3)
+    )
 
 
 def check_another_architecture_that_runs_out_of_memory_is_cut() -> None:
