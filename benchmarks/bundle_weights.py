@@ -24,15 +24,11 @@ import torch
 from swinir_core import Checkpoint, read_checkpoint, write_checkpoint
 from swinir_core.cli_evaluate import score_all
 from swinir_core.cli_restore import find_device
-from swinir_core.evaluation import (
-    Protocol,
-    find_pairs,
-    find_protocol,
-    mean_scores,
-    paper_restorer,
-)
 from swinir_core.models import WEIGHTS, build_model
 from swinir_core.processes import Processes
+from swinir_core.protocol import Protocol, find_protocol
+from swinir_core.scoring import mean_scores, paper_restorer
+from swinir_core.test_sets import find_pairs
 
 MOST_BYTES = 2_000_000
 

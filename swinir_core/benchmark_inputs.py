@@ -16,6 +16,7 @@ from .checkpoint import Checkpoint, read_checkpoint
 from .color import rgb_to_gray
 from .config import PRESETS, SwinIRConfig
 from .errors import CheckpointError
+from .levels import to_floats
 from .models import build_model, find_model
 from .network import SwinIR
 from .peak_memory import count_memory
@@ -109,7 +110,7 @@ def random_checkpoint(config: SwinIRConfig, seed: int = 0) -> Checkpoint:
 def sample(channels: int, height: int, width: int) -> Tensor:
     """The bundled photograph, mirrored as often as the size needs: (1, channels, H, W) in 0..1."""
     with PIL.Image.open(SAMPLE) as file:
-        pixels = torch.from_numpy(np.array(file.convert("RGB"))).float() / 255
+        pixels = torch.from_numpy(to_floats(np.asarray(file.convert("RGB"))))
     for dim, side in enumerate((height, width)):
         mirrored = torch.cat([pixels, pixels.flip(dim)], dim)
         pixels = mirrored.index_select(dim, torch.arange(side) % mirrored.shape[dim])

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from .degradation import jpeg_compress
-from .image_io import to_integers
+from .levels import to_floats, to_integers
 
 HALVE_PROBABILITY = 0.25
 NEAREST_PROBABILITY = 0.25
@@ -203,5 +203,4 @@ def sometimes_jpeg(image: np.ndarray, random: np.random.Generator) -> np.ndarray
 
 def random_jpeg(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """JPEG of quality 30 to 95, 4:2:0."""
-    compressed = jpeg_compress(to_integers(image, 8), JPEG_QUALITY, random)
-    return compressed.astype(np.float32) / 255
+    return to_floats(jpeg_compress(to_integers(image), JPEG_QUALITY, random))

@@ -23,9 +23,11 @@ from .errors import ImageError
 from .file_names import shown
 
 if TYPE_CHECKING:
-    from .evaluation import ImagePair, ImageScores, Protocol
     from .processes import Processes
+    from .protocol import Protocol
     from .restorer import Restorer
+    from .scoring import ImageScores
+    from .test_sets import ImagePair
 
 _EXAMPLES = """\
 examples:
@@ -95,9 +97,11 @@ def evaluate(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .checkpoint import read_checkpoint
-    from .evaluation import find_pairs, find_protocol, paper_restorer
     from .models import DEFAULT_MODEL, build_model, find_model
     from .processes import join_processes
+    from .protocol import find_protocol
+    from .scoring import paper_restorer
+    from .test_sets import find_pairs
 
     if not args.data.is_dir():
         raise UsageError(f"--data {args.data}: there is no such folder.")
@@ -140,7 +144,7 @@ def score_all(
     none."""
     from tqdm import tqdm
 
-    from .evaluation import score_image
+    from .scoring import score_image
 
     mine = processes.share(list(enumerate(pairs)))
     scored: dict[int, ImageScores] = {}
@@ -171,7 +175,7 @@ def score_all(
 
 def text(scored: Sequence[ImageScores], protocol: Protocol, model: str, data: Path) -> str:
     """The scores as a heading and an aligned table, means below."""
-    from .evaluation import mean_scores
+    from .scoring import mean_scores
 
     level = f"sigma {protocol.sigma:g}" if protocol.sigma is not None else ""
     level = f"quality {protocol.quality}" if protocol.quality is not None else level
@@ -199,7 +203,8 @@ def facts(
 ) -> dict[str, Any]:
     """Everything about the scores, as plain values for a JSON file. Of images that are restored
     without any error PSNR is infinite, and null there."""
-    from .evaluation import mean_scores, seed_of
+    from .scoring import mean_scores
+    from .test_sets import seed_of
 
     output, untouched = _columns(scored)
     seeds = {pair.name: seed_of(pair, protocol) for pair in pairs}

@@ -1,9 +1,10 @@
-"""Brightness of colour images, in the two forms this field uses.
+"""Brightness of colour images, in the two forms this field uses, and conversion to gray or RGB.
 
 Images are channels last, (..., 3), NumPy arrays or tensors. Floating point means 0..1, uint8
 means 0..255; both come back as floating point on their own scale, not rounded.
 """
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -31,6 +32,28 @@ def rgb_to_gray(image: Image) -> Image:
     """
     image, _ = _floating(image)
     return 0.299 * image[..., 0] + 0.587 * image[..., 1] + 0.114 * image[..., 2]
+
+
+def without_alpha(image: Image) -> Image:
+    """The colours of an image of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels."""
+    return image[..., :3] if image.shape[-1] > 2 else image[..., :1]
+
+
+def to_channels(
+    levels: np.ndarray, channels: int, luma: Callable[[np.ndarray], np.ndarray] = rgb_to_gray
+) -> np.ndarray:
+    """An image as gray or RGB, without alpha.
+
+    levels: uint8 (H, W, 1 to 4), channels as for ``without_alpha``.
+    channels: 1 or 3. Gray becomes three equal channels, colour its ``luma``, rounded.
+    Returns uint8 (H, W, channels).
+    """
+    colors = without_alpha(levels)
+    if colors.shape[-1] == channels:
+        return colors
+    if channels == 3:
+        return colors.repeat(3, axis=-1)
+    return luma(colors).round().astype(np.uint8)[..., None]
 
 
 def _floating(image: Image) -> tuple[Image, float]:

@@ -21,6 +21,7 @@ from .files import check_target, replacing
 from .image_png import write_png
 from .image_reading import open_image
 from .image_tiff import write_tiff
+from .levels import to_integers
 
 FORMATS = {
     ".png": "PNG",
@@ -215,11 +216,3 @@ def _encode(
     picture = PIL.Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     picture.save(file, icc_profile=icc_profile, exif=exif, **options)
     return file.getvalue()
-
-
-def to_integers(pixels: np.ndarray, depth: int) -> np.ndarray:
-    """0..1 to 0..2^depth - 1, halves rounded up, values outside clipped."""
-    scaled = np.clip(pixels, 0, 1, dtype=np.float32)
-    scaled *= 2**depth - 1
-    scaled += 0.5
-    return scaled.astype(np.uint8 if depth == 8 else np.uint16, order="C")

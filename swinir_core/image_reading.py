@@ -19,7 +19,8 @@ from . import image_tiff
 from .errors import ImageError
 from .file_names import shown
 from .image_png import SIGNATURE, read_png
-from .picture import Picture, from_inks, from_integers, upright
+from .levels import to_floats
+from .picture import Picture, from_inks, upright
 from .scratch import allocate
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -81,11 +82,8 @@ def _open_png(path: Path, scratch: Path | None) -> tuple[Picture, int]:
     samples, exif = read_png(path, scratch)
     # What Pillow knows before it has decoded the pixels, which hold other forms of EXIF.
     exif, orientation = _exif_without_orientation(info | ({"exif": exif} if exif else {}))
-    highest = np.iinfo(samples.dtype).max
-    depth = 8 * samples.itemsize
-    return Picture(
-        samples, from_integers(highest), depth, info.get("icc_profile"), exif
-    ), orientation
+    depth, profile = 8 * samples.itemsize, info.get("icc_profile")
+    return Picture(samples, to_floats, depth, profile, exif), orientation
 
 
 def _open_jpeg(path: Path, scratch: Path | None) -> tuple[Picture, int]:
@@ -99,7 +97,7 @@ def _open_jpeg(path: Path, scratch: Path | None) -> tuple[Picture, int]:
         imagecodecs.jpeg8_decode(jpeg, out=samples if bands > 1 else samples[..., 0])
     if bands == 4:
         return Picture(samples, from_inks(profile, inverted=True), 8, None, exif), orientation
-    return Picture(samples, from_integers(255), 8, profile, exif), orientation
+    return Picture(samples, to_floats, 8, profile, exif), orientation
 
 
 def _check_complete(jpeg: mmap.mmap) -> None:
@@ -125,7 +123,7 @@ def _open_webp(webp: bytes) -> tuple[Picture, int]:
     extra = dict(chunks)
     exif, orientation = _exif_without_orientation({"exif": extra.get(b"EXIF")})
     samples = imagecodecs.webp_decode(webp)
-    return Picture(samples, from_integers(255), 8, extra.get(b"ICCP"), exif), orientation
+    return Picture(samples, to_floats, 8, extra.get(b"ICCP"), exif), orientation
 
 
 def _refuse_animation(frames: int) -> None:

@@ -11,7 +11,8 @@ import tifffile
 from tifffile import DATATYPE, EXTRASAMPLE, PHOTOMETRIC, SAMPLEFORMAT
 
 from .errors import ImageError
-from .picture import Conversion, Picture, from_inks, from_integers
+from .levels import to_floats
+from .picture import Conversion, Picture, from_inks
 from .scratch import allocate
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -120,7 +121,7 @@ def _conversion(page: tifffile.TiffPage, profile: bytes | None) -> Conversion:
     if page.photometric == PHOTOMETRIC.PALETTE:
         assert page.colormap is not None
         # Writers fill the 16 bits with the 8-bit value times 256 or times 257.
-        palette = (page.colormap.T >> 8).astype(np.float32) / 255
+        palette = to_floats(page.colormap.T >> 8, 255)
         # Not palette[...], to which 1-bit samples, which are booleans, would be a mask.
         return lambda samples: palette.take(samples[..., 0], axis=0)
 
@@ -137,12 +138,11 @@ def _conversion(page: tifffile.TiffPage, profile: bytes | None) -> Conversion:
         raise ImageError(
             f"holds {page.samplesperpixel} channels; save it as gray or RGB, with at most one alpha"
         )
-    to_floats = from_integers(2**page.bitspersample - 1)
     white_is_zero = page.photometric == PHOTOMETRIC.MINISWHITE
     premultiplied = page.extrasamples[:1] == (EXTRASAMPLE.ASSOCALPHA,)
 
     def convert(samples: np.ndarray) -> np.ndarray:
-        pixels = to_floats(samples)
+        pixels = to_floats(samples, 2**page.bitspersample - 1)
         if white_is_zero:
             pixels[..., 0] = 1 - pixels[..., 0]
         if premultiplied:

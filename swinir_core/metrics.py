@@ -1,9 +1,10 @@
 """Image quality as the paper measures it: PSNR, SSIM and PSNR-B.
 
 Two images of the same shape, (H, W), (H, W, 1) or (H, W, 3), NumPy arrays or tensors; floating
-point means 0..1, uint8 means 0..255. Nothing is rounded or clipped here: published scores are of
-outputs rounded to uint8 first. ``border`` pixels are ignored on every side (the scale, in the
-paper's super-resolution scores), and ``y_channel`` compares brightness only.
+point means 0..1, uint8 means 0..255, and other types are refused. Nothing is rounded or clipped
+here: published scores are of outputs rounded to uint8 first. ``border`` pixels are ignored on
+every side (the scale, in the paper's super-resolution scores), and ``y_channel`` compares
+brightness only. What cannot be compared raises ``ValueError``.
 
 Same values as the evaluation code of the reference implementation
 (https://github.com/JingyunLiang/SwinIR, utils/util_calculate_psnr_ssim.py).
@@ -19,6 +20,11 @@ from torch import Tensor
 from .color import rgb_to_y
 
 JPEG_BLOCK = 8
+SSIM_LEAST = 11
+"""Pixels that SSIM needs inside the border along either side: its window."""
+
+PSNR_B_LEAST = 2 * JPEG_BLOCK
+"""Pixels that PSNR-B needs inside the border along either side."""
 
 
 def psnr(
@@ -42,9 +48,7 @@ def ssim(
 
     Wang et al. 2004: 11x11 Gaussian window of deviation 1.5, wholly inside the image.
     """
-    x, y = _planes(image, reference, border, y_channel)
-    if min(x.shape[-2:]) < 11:
-        raise ValueError(f"SSIM needs at least 11x11 pixels inside the border, got {x.shape[-2:]}")
+    x, y = _planes(image, reference, border, y_channel, SSIM_LEAST)
     c1, c2 = 0.01**2, 0.03**2
     mean_x, mean_y = _gaussian(x), _gaussian(y)
     variance_x = _gaussian(x * x) - mean_x**2
@@ -66,11 +70,7 @@ def psnr_b(
     Yim and Bovik 2011, "Quality assessment of deblocked images". Not symmetric: blocks in the
     reference cost nothing.
     """
-    planes, reference_planes = _planes(image, reference, border, y_channel)
-    if min(planes.shape[-2:]) < 2 * JPEG_BLOCK:
-        raise ValueError(
-            f"PSNR-B needs at least 16x16 pixels inside the border, got {planes.shape[-2:]}"
-        )
+    planes, reference_planes = _planes(image, reference, border, y_channel, PSNR_B_LEAST)
     scores = [
         _decibels((plane - reference_plane).square().mean().item() + _blocking_effect(plane))
         for plane, reference_plane in zip(planes, reference_planes, strict=True)
@@ -79,20 +79,32 @@ def psnr_b(
 
 
 def _planes(
-    image: np.ndarray | Tensor, reference: np.ndarray | Tensor, border: int, y_channel: bool
+    image: np.ndarray | Tensor,
+    reference: np.ndarray | Tensor,
+    border: int,
+    y_channel: bool,
+    least: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Both images as (C, H, W) float64 in 0..1, cropped."""
+    """Both images as (C, H, W) float64 in 0..1, cropped to ``least`` pixels a side or more."""
     if image.shape != reference.shape:
         raise ValueError(f"shapes differ: {tuple(image.shape)} and {tuple(reference.shape)}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in (1, 3)):
         raise ValueError(f"expected (H, W), (H, W, 1) or (H, W, 3), got {tuple(image.shape)}")
-    if border < 0 or 2 * border >= min(image.shape[:2]):
-        raise ValueError(f"a border of {border} leaves nothing of {tuple(image.shape)}")
+    height, width = image.shape[:2]
+    if border < 0 or min(height, width) - 2 * border < least:
+        raise ValueError(
+            f"a border of 0 or more must leave at least {least}x{least} of {width}x{height} "
+            f"pixels, got {border}"
+        )
     return _to_planes(image, border, y_channel), _to_planes(reference, border, y_channel)
 
 
 def _to_planes(image: np.ndarray | Tensor, border: int, y_channel: bool) -> Tensor:
     tensor = torch.as_tensor(image).detach().cpu()
+    if not tensor.is_floating_point() and tensor.dtype != torch.uint8:
+        raise ValueError(
+            f"images must be uint8 in 0..255 or floating point in 0..1, got {image.dtype}"
+        )
     white = 1.0 if tensor.is_floating_point() else 255.0
     tensor = tensor.to(torch.float64) / white
     tensor = tensor[border : tensor.shape[0] - border, border : tensor.shape[1] - border]

@@ -11,8 +11,13 @@ import numpy as np
 import PIL.Image
 from PIL import ImageCms
 
+from .levels import to_floats, to_integers
+
 Conversion = Callable[[np.ndarray], np.ndarray]
 """Samples (h, w, S) as a file has them to colours: float32 (h, w, C) in 0..1, C of 1 to 4."""
+
+_STRIP = 64
+"""Rows converted at a time."""
 
 
 @dataclass
@@ -42,6 +47,13 @@ class Picture:
         (gray, alpha), 3 (RGB) or 4 (RGB, alpha), colours not premultiplied by alpha."""
         return self.to_colours(np.ascontiguousarray(self.samples[start:stop]))
 
+    def levels(self) -> np.ndarray:
+        """The whole picture as uint8 (H, W, C), with never more than a few rows as floats."""
+        levels = np.empty(self.shape, np.uint8)
+        for start in range(0, len(levels), _STRIP):
+            levels[start : start + _STRIP] = to_integers(self.rows(start, start + _STRIP))
+        return levels
+
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     """A view of (H, W, S) samples with an EXIF orientation applied: 1 to 8, anything else means
@@ -55,17 +67,6 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     return samples
 
 
-def from_integers(highest: int) -> Conversion:
-    """Gray or RGB, with or without alpha, whose white is ``highest``."""
-
-    def convert(samples: np.ndarray) -> np.ndarray:
-        colours = samples.astype(np.float32)
-        colours /= highest
-        return colours
-
-    return convert
-
-
 def from_inks(profile: bytes | None, inverted: bool = False) -> Conversion:
     """8-bit CMYK ink amounts, or what is left of 255 where they are ``inverted``; they become sRGB,
     through their profile where it is a usable one."""
@@ -75,7 +76,6 @@ def from_inks(profile: bytes | None, inverted: bool = False) -> Conversion:
         with suppress(OSError, ImageCms.PyCMSError):
             inks = ImageCms.ImageCmsProfile(BytesIO(profile))
             transform = ImageCms.buildTransform(inks, srgb, "CMYK", "RGB")
-    to_floats = from_integers(255)
 
     def convert(samples: np.ndarray) -> np.ndarray:
         height, width, _ = samples.shape

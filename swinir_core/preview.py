@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .execution import Piece
+from .levels import to_integers
 from .tiling import Span
 
 SIDE = 512
@@ -36,7 +37,7 @@ class Preview:
         for piece in self._waiting:
             self._draw(piece, self._picture)
         self._waiting = []
-        picture = self._picture.clamp(0, 1).mul(255).round().byte().numpy()
+        picture = to_integers(self._picture.numpy())
         return picture[..., 0] if picture.shape[-1] == 1 else picture
 
     def _begin(self, piece: Piece) -> Tensor:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from . import metrics
-
-_SSIM_LEAST = 11
+from .color import to_channels, without_alpha
+from .levels import to_integers
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ def compare(
 ) -> Quality:
     """PSNR and SSIM of images, rounded to 8 bits as the paper's are.
 
-    images: (B, H, W, C), floating point in 0..1, C of 1, 3 or 4; alpha is not compared and gray is
-    taken as RGB of three equal channels.
+    images: (B, H, W, C), floating point in 0..1, C of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4
+    (RGB, alpha); alpha is not compared and gray is taken as RGB of three equal channels.
     references: (B, H, W, C) or one for all, (1, H, W, C).
     border: pixels ignored on every side; the paper's scores of super-resolution ignore as many as
     the scale.
     y_channel: compares brightness as the paper does for super-resolution, else all three channels.
     scored: called after each image with how many are done and how many there are.
-    Raises ``ValueError`` where sizes or counts differ, too little is left inside the border, or
-    pixels are no numbers.
+    Raises ``ValueError`` where sizes or counts differ, too little is left inside the border,
+    images have more channels, or pixels are NaN or infinite.
     """
     count = len(images)
     if count == 0 or len(references) == 0:
@@ -65,38 +66,33 @@ def compare(
             f"Images to measure: {count}, references: {len(references)}; give one reference, or "
             "one for each image."
         )
-    height, width = images.shape[1:3]
     if images.shape[1:3] != references.shape[1:3]:
         raise ValueError(
-            f"The image has {width}x{height} pixels and the reference "
+            f"The image has {images.shape[2]}x{images.shape[1]} pixels and the reference "
             f"{references.shape[2]}x{references.shape[1]}; only images of the same size can be "
             "compared."
-        )
-    most = (min(height, width) - _SSIM_LEAST) // 2
-    if most < 0:
-        raise ValueError(f"Images must have at least 11x11 pixels, these have {width}x{height}.")
-    if not 0 <= border <= most:
-        raise ValueError(
-            f"border must be 0 to {most} for images of {width}x{height} pixels, got {border}: at "
-            "least 11x11 pixels must be left."
         )
     psnr = ssim = 0.0
     identical = 0
     for index, image in enumerate(images):
-        pair = _to_levels(image), _to_levels(references[index if len(references) > 1 else 0])
+        pair = _rgb_levels(image), _rgb_levels(references[index if len(references) > 1 else 0])
+        # SSIM first, which needs more pixels and says so.
+        ssim += metrics.ssim(*pair, border, y_channel) / count
         decibels = metrics.psnr(*pair, border, y_channel)
         psnr += decibels / count
-        ssim += metrics.ssim(*pair, border, y_channel) / count
         identical += math.isinf(decibels)
         if scored is not None:
             scored(index + 1, count)
     return Quality(psnr, ssim, identical, count)
 
 
-def _to_levels(image: Tensor) -> Tensor:
-    """(H, W, C) in 0..1 to RGB in uint8, clipped and rounded as the reference implementation
-    does it."""
-    colors = image[..., :3].cpu().float().expand(-1, -1, 3)
+def _rgb_levels(image: Tensor) -> np.ndarray:
+    """(H, W, C) in 0..1 to RGB in uint8, which scores are of."""
+    if not 1 <= image.shape[-1] <= 4:
+        raise ValueError(
+            f"An image to measure must have 1 to 4 channels, this one has {image.shape[-1]}."
+        )
+    colors = without_alpha(image).cpu().float()
     if not colors.isfinite().all():
         raise ValueError("An image has pixels that are NaN or infinite; it cannot be measured.")
-    return colors.clamp(0, 1).mul(255).round().byte()
+    return to_channels(to_integers(colors.numpy()), 3)

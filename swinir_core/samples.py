@@ -12,6 +12,7 @@ import PIL.Image
 
 from .color import rgb_to_gray
 from .degradation import add_gaussian_noise, bicubic_resize, jpeg_compress
+from .levels import to_floats, to_integers
 
 _FOLDER = Path(__file__).parent / "samples"
 _FILES = {
@@ -30,7 +31,7 @@ def read_sample(name: str) -> np.ndarray:
     if name not in _FILES:
         raise ValueError(f"There is no sample picture {name!r}; choose {', '.join(SAMPLES)}.")
     with PIL.Image.open(_FOLDER / _FILES[name]) as picture:
-        return np.asarray(picture, np.float32) / 255
+        return to_floats(np.asarray(picture))
 
 
 def views(image: np.ndarray, count: int) -> list[np.ndarray]:
@@ -87,7 +88,6 @@ def degraded(
         result = add_gaussian_noise(result, noise, np.random.default_rng(seed))
     result = result.clip(0, 1)
     if jpeg_quality is not None:
-        levels = (result * 255).round().astype(np.uint8)
-        result = jpeg_compress(levels, jpeg_quality).astype(np.float32) / 255
+        result = to_floats(jpeg_compress(to_integers(result), jpeg_quality))
     copies = channels if gray else 1
     return result.repeat(copies, axis=2), original.repeat(copies, axis=2)

@@ -8,23 +8,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from swinir_core.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli_benchmark import write_json
 from swinir_core.config import SwinIRConfig
 from swinir_core.image_io import Image, write_image
 from swinir_core.network import SwinIR
+from swinir_core.restorer import Restorer
+from swinir_core.test_sets import PixelPair
 from swinir_core.training.checkpointing import write_state
 from swinir_core.training.config import find_config, read_config
 from swinir_core.training.report import write_curves, write_rows, write_samples
 from swinir_core.training.start import start_folder
-from swinir_core.training.validation import ValidationImage
+from tests.training.runs import Enlarging
 
 Write = Callable[[Path, int], object]
 """Writes a file whose contents depend on the number, and replaces one that is there."""
@@ -41,9 +41,9 @@ def _image(path: Path, version: int) -> None:
 
 def _samples(path: Path, version: int) -> None:
     pixels = np.random.default_rng(version).random((9, 7, 3), np.float32)
-    model: Any = nn.Identity()  # Threads of a network would not live in a forked process.
-    model.config, model.nothing = TINY, nn.Parameter(torch.zeros(1))
-    write_samples(path, model, [ValidationImage(pixels, (pixels * 255).astype(np.uint8))])
+    # Threads of a network would not live in a forked process.
+    restorer = Restorer(Enlarging(1), "cpu", torch.float32)
+    write_samples(path, restorer, [PixelPair(pixels, (pixels * 255).astype(np.uint8))])
 
 
 def _rows(version: int) -> list[dict[str, float]]:

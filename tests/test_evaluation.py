@@ -14,21 +14,13 @@ from swinir_core import PRESETS, ImageError, SwinIRConfig, metrics
 from swinir_core.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli import main
 from swinir_core.degradation import bicubic_resize, jpeg_compress
-from swinir_core.evaluation import (
-    ImagePair,
-    Protocol,
-    find_pairs,
-    find_protocol,
-    make_input,
-    mean_scores,
-    paper_restorer,
-    read_pair,
-    score,
-    score_image,
-)
 from swinir_core.image_io import Image, write_image
 from swinir_core.network import SwinIR
+from swinir_core.protocol import Protocol, find_protocol
+from swinir_core.recipes import fixed_input
+from swinir_core.scoring import mean_scores, paper_restorer, score, score_image
 from swinir_core.symmetric_padding import SymmetricPadding
+from swinir_core.test_sets import ImagePair, find_pairs, read_pair
 
 X2 = SwinIRConfig(
     scale=2,
@@ -122,7 +114,7 @@ def test_noise_is_drawn_as_the_reference_draws_it(channels: int) -> None:
     legacy = np.random.RandomState()
     legacy.seed(seed=0)
     noisy = blue_first + legacy.normal(0, 50 / 255.0, blue_first.shape)
-    low = make_input(high, Protocol("denoise", 1, channels, sigma=50), seed=7)
+    low = fixed_input(high, 7, "denoise", sigma=50)
     assert np.array_equal(low, noisy[..., ::-1].astype(np.float32))
     assert low.min() < 0
     assert low.max() > 1
@@ -130,15 +122,15 @@ def test_noise_is_drawn_as_the_reference_draws_it(channels: int) -> None:
 
 def test_jpeg_and_bicubic_inputs() -> None:
     high = np.random.default_rng(1).integers(0, 256, (16, 18, 3), np.uint8)
-    jpeg = make_input(high, Protocol("jpeg", 1, 3, quality=40), seed=0)
+    jpeg = fixed_input(high, 0, "jpeg", quality=40)
     assert np.array_equal(jpeg, jpeg_compress(high, 40).astype(np.float32) / 255)
-    low = make_input(high, Protocol("sr", 2, 3), seed=0)
+    low = fixed_input(high, 0, "sr", 2)
     assert np.array_equal(low, bicubic_resize(high, 0.5).astype(np.float32) / 255)
 
 
 def test_each_image_is_degraded_blindly_in_its_own_way() -> None:
     high = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
-    first, again, second = (make_input(high, Protocol("real_sr", 4, 3), n) for n in (0, 0, 1))
+    first, again, second = (fixed_input(high, n, "real_sr", 4) for n in (0, 0, 1))
     assert first.shape == (8, 8, 3)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)

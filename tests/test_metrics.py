@@ -101,8 +101,16 @@ def test_psnr_b_by_hand() -> None:
 @pytest.mark.parametrize("metric", [ssim, psnr_b])
 def test_too_small_an_image(metric) -> None:
     image, reference = pair(18, 30)
-    with pytest.raises(ValueError, match="inside the border"):
+    with pytest.raises(ValueError, match=r"at least 1[16]x1[16] of 30x18 pixels, got 4"):
         metric(image, reference, border=4)
+
+
+@METRICS
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.bool_])
+def test_other_types_are_refused(metric, dtype) -> None:
+    image = np.ones((20, 20), dtype)
+    with pytest.raises(ValueError, match=f"uint8 .* or floating point .*, got {image.dtype}"):
+        metric(image, image)
 
 
 @METRICS
@@ -111,8 +119,8 @@ def test_too_small_an_image(metric) -> None:
     [
         ((20, 20), (20, 21), 0, "shapes differ"),
         ((20, 20, 4), (20, 20, 4), 0, "expected"),
-        ((20, 20), (20, 20), 10, "leaves nothing"),
-        ((20, 20), (20, 20), -1, "leaves nothing"),
+        ((20, 20), (20, 20), 10, "border .* must leave at least .* of 20x20"),
+        ((20, 20), (20, 20), -1, "border .* must leave at least .* of 20x20"),
     ],
     ids=["shapes", "channels", "border", "negative border"],
 )

@@ -192,6 +192,7 @@ def test_alpha_is_dropped_and_gray_is_rgb(y_channel: bool) -> None:
     expected = compare(rgba[..., :3], gray.repeat(1, 1, 1, 3), y_channel=y_channel)
 
     assert compare(rgba, gray, y_channel=y_channel) == expected
+    assert compare(rgba, reference[..., :2], y_channel=y_channel) == expected
 
 
 @pytest.mark.parametrize(
@@ -199,9 +200,10 @@ def test_alpha_is_dropped_and_gray_is_rgb(y_channel: bool) -> None:
     [
         ((1, 20, 24), (1, 20, 25), 0, "24x20 pixels and the reference 25x20; only"),
         ((2, 20, 24), (3, 20, 24), 0, "Images to measure: 2, references: 3"),
-        ((1, 20, 24), (1, 20, 24), 5, "border must be 0 to 4 .* 24x20 pixels, got 5"),
-        ((1, 20, 24), (1, 20, 24), -1, "border must be 0 to 4"),
-        ((1, 10, 24), (1, 10, 24), 0, "at least 11x11 pixels, these have 24x10"),
+        ((1, 20, 24), (1, 20, 24), 5, "must leave at least 11x11 of 24x20 pixels, got 5"),
+        ((1, 20, 24), (1, 20, 24), -1, "a border of 0 or more must .*, got -1"),
+        ((1, 20, 24), (1, 20, 24), 10, "must leave at least 11x11 of 24x20 pixels, got 10"),
+        ((1, 10, 24), (1, 10, 24), 0, "must leave at least 11x11 of 24x10 pixels, got 0"),
     ],
 )
 def test_what_cannot_be_compared_is_explained(
@@ -262,6 +264,8 @@ def test_a_bad_name_is_explained(name: str, message: str) -> None:
 
 def test_what_is_no_image_is_not_measured() -> None:
     image = torch.rand(1, 16, 16, 3)
+    with pytest.raises(ValueError, match=r"1 to 4 channels, this one has 5\."):
+        compare(torch.rand(1, 16, 16, 5), image)
     with pytest.raises(ValueError, match="batches is empty"):
         compare(image[:0], image)
     broken = image.clone()

@@ -28,7 +28,8 @@ from swinir_core.cli_restore_file import restore_file
 from swinir_core.errors import ImageError
 from swinir_core.image_io import read_image, write_image, write_rows
 from swinir_core.image_reading import open_image
-from swinir_core.picture import Picture, from_integers
+from swinir_core.levels import to_floats
+from swinir_core.picture import Picture
 from swinir_core.streaming import Stream
 from tests.image_bytes import READABLE, pillow, profile_where_every_ink_is_white, tiff
 from tests.reference import GRAY, SMALL, network
@@ -72,7 +73,7 @@ def test_streamed_as_in_one_piece(
     overlap: int | None,
 ) -> None:
     samples = np.random.default_rng(0).integers(0, 2**16, (*size, channels), dtype=np.uint16)
-    picture = Picture(samples, from_integers(65535))
+    picture = Picture(samples, to_floats)
     tiles = TileSettings("tiled", tile, overlap, at_once=1)
     restorer = Restorer(MODELS[scale])
     whole = restorer(torch.from_numpy(picture.rows(0, size[0]))[None], tiles)[0]
@@ -173,7 +174,7 @@ def base_of(array: np.ndarray) -> np.ndarray:
 
 
 def test_progress_and_cancelling() -> None:
-    picture = Picture(DEEP, from_integers(65535))
+    picture = Picture(DEEP, to_floats)
     stream, seen = Stream(Restorer(MODELS[2]), picture, TILES), []
     bands = stream.bands(lambda done, total: seen.append((done, total)))
     assert sum(map(len, bands)) == 140
@@ -204,7 +205,7 @@ class Failing(SwinIR):
 
 
 def test_where_memory_runs_out_tiles_become_smaller() -> None:
-    picture = Picture(DEEP[..., :3], from_integers(65535))
+    picture = Picture(DEEP[..., :3], to_floats)
     tiles = TileSettings("tiled", 56, 16)
     expected = np.concatenate(list(Stream(Restorer(MODELS[2]), picture, tiles).bands()))
     model = Failing(most=1500)
@@ -273,7 +274,7 @@ def test_a_disk_without_room_is_said(
 
 def test_tiles_are_as_low_as_rows_in_memory_need(monkeypatch: pytest.MonkeyPatch) -> None:
     restorer = Restorer(MODELS[2])
-    picture = Picture(np.zeros((3000, 2000, 3), np.uint8), from_integers(255))
+    picture = Picture(np.zeros((3000, 2000, 3), np.uint8), to_floats)
     whole = restorer.estimate_memory(3000, 2000)
     rows = Stream(restorer, picture).memory(3000)
     for free, is_whole in ((whole + rows, True), (whole + rows - 1, False), (whole // 3, False)):
@@ -285,7 +286,7 @@ def test_tiles_are_as_low_as_rows_in_memory_need(monkeypatch: pytest.MonkeyPatch
 
 
 def test_rows_of_tiles_that_cannot_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = Picture(np.zeros((3000, 2000, 3), np.uint8), from_integers(255))
+    picture = Picture(np.zeros((3000, 2000, 3), np.uint8), to_floats)
     monkeypatch.setattr(psutil, "virtual_memory", memory(10**8))
     monkeypatch.setattr(psutil, "swap_memory", memory(0))
     with pytest.raises(MemoryError, match=r"2000 x 3000 pixels.* take 0\.4 GB .*smaller tiles"):

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..color import rgb_to_gray
+from ..color import to_channels
 from ..errors import ImageError
-from ..image_io import IMAGE_SUFFIXES, read_image, to_integers
-from .tasks import Task, to_float
+from ..image_io import IMAGE_SUFFIXES
+from ..image_reading import open_image
+from ..levels import to_floats
+from .tasks import Task
 
 
 def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
@@ -51,14 +53,9 @@ def read_pixels(path: Path, channels: int, scale: int = 1) -> np.ndarray:
     Alpha is dropped. Gray becomes three equal channels; colour becomes one by ``rgb_to_gray``.
     Raises ``ImageError``.
     """
-    pixels = read_image(path).pixels
-    height, width, found = pixels.shape
-    pixels = pixels[: height // scale * scale, : width // scale * scale]
-    if channels == 1:
-        gray = rgb_to_gray(pixels[..., :3])[..., None] if found > 2 else pixels[..., :1]
-        return to_integers(gray, 8)
-    integers = to_integers(pixels, 8)
-    return integers[..., :3] if found > 2 else integers[..., :1].repeat(3, axis=2)
+    levels = to_channels(open_image(path).levels(), channels)
+    height, width = (side // scale * scale for side in levels.shape[:2])
+    return levels[:height, :width]
 
 
 @dataclass
@@ -151,7 +148,7 @@ class Patches(Dataset[tuple[Tensor, Tensor]]):
         piece = np.ascontiguousarray(turned(piece, int(random.integers(8))))
         low = task.degrade(piece, random)
         return _to_tensor(_without(low, task.margin)), _to_tensor(
-            to_float(_without(piece, task.margin * task.scale))
+            to_floats(_without(piece, task.margin * task.scale))
         )
 
     def _position(self, random: np.random.Generator) -> tuple[np.ndarray, int, int]:

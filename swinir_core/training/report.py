@@ -12,9 +12,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..files import replacing
-from ..network import SwinIR
+from ..levels import to_integers
+from ..restorer import Restorer
+from ..scoring import restored
+from ..test_sets import PixelPair
 from .curves import draw_curves
-from .validation import ValidationImage, restored
 
 LOG = "log.csv"
 CURVES = "curves.png"
@@ -83,10 +85,10 @@ def write_curves(path: Path, rows: Sequence[Row]) -> None:
     _write_png(path, draw_curves(points))
 
 
-def write_samples(path: Path, model: SwinIR, images: Sequence[ValidationImage]) -> None:
+def write_samples(path: Path, restorer: Restorer, images: Sequence[PixelPair]) -> None:
     """The middle of each image, a row each: input, output, truth. An input that is enlarged by
     the model is shown with larger pixels."""
-    rows = [_sample(model, image) for image in images]
+    rows = [_sample(restorer, image) for image in images]
     width = max(row.shape[1] for row in rows)
     canvas = np.full((sum(row.shape[0] + _GAP for row in rows) - _GAP, width, 3), 255, np.uint8)
     top = 0
@@ -96,16 +98,15 @@ def write_samples(path: Path, model: SwinIR, images: Sequence[ValidationImage]) 
     _write_png(path, Image.fromarray(canvas))
 
 
-def _sample(model: SwinIR, image: ValidationImage) -> np.ndarray:
-    scale = model.config.scale
+def _sample(restorer: Restorer, image: PixelPair) -> np.ndarray:
+    scale = restorer.model.scale
     low = _middle(image.low, _SAMPLE_SIDE // scale)
     high = _middle(image.high, _SAMPLE_SIDE // scale * scale, scale)
-    seen = np.clip(low * 255, 0, 255).round().astype(np.uint8)
-    seen = seen.repeat(scale, axis=0).repeat(scale, axis=1)
+    seen = to_integers(low).repeat(scale, axis=0).repeat(scale, axis=1)
     white = np.full((high.shape[0], _GAP, 3), 255, np.uint8)
     seen, output, high = (
         part if part.shape[2] == 3 else part.repeat(3, axis=2)
-        for part in (seen, restored(model, low), high)
+        for part in (seen, restored(restorer, low), high)
     )
     return np.concatenate([seen, white, output, white, high], axis=1)
 

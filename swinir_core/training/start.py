@@ -15,6 +15,8 @@ from ..config import SwinIRConfig
 from ..files import check_target, remove_abandoned, replacing
 from ..models import find_model
 from ..network import SwinIR
+from ..protocol import Protocol
+from ..test_sets import ImagePair, PixelPair, read_pair
 from .checkpointing import STATE, read_state, take_over
 from .config import TrainConfig
 from .data import Patches, Photos, image_paths
@@ -25,7 +27,7 @@ from .runtime import make_accelerator, memory_for_images
 from .tables import SettingError
 from .tasks import Task, build_task
 from .trainer import Trainer
-from .validation import ValidationImage, baseline, read_pair, read_validation, spread
+from .validation import baseline, read_validation, spread
 
 SETTINGS = "settings.toml"
 KEPT_APART = 20
@@ -67,7 +69,7 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
         task = build_task(config.task, config.degradation)
         images, paths = find_images(config, task)
         if main:
-            describe_validation(images, task)
+            describe_validation(images, task.protocol)
         photos = Photos.read(
             paths, task, config.data.patch, memory_for_images(processes), quiet=not main
         )
@@ -149,19 +151,19 @@ def network_config(config: TrainConfig, start: Checkpoint | None) -> SwinIRConfi
     return network
 
 
-def find_images(config: TrainConfig, task: Task) -> tuple[list[ValidationImage], list[Path]]:
+def find_images(config: TrainConfig, task: Task) -> tuple[list[PixelPair], list[Path]]:
     """The images to score, and the files to train on: neither what the run itself has written nor
     what is scored."""
     data = config.data
     if data.validate:
-        images = read_validation(data.validate, task, data.validate_at_most)
+        images = read_validation(data.validate, task.protocol, data.validate_at_most)
         return images, image_paths(data.train, without=[config.run.out, data.validate])
     paths = image_paths(data.train, without=[config.run.out])
     count = min(max(len(paths) // KEPT_APART, len(paths) >= FEWEST_TO_SPARE), MOST_KEPT_APART)
-    kept: dict[Path, ValidationImage] = {}
-    for path in spread(paths, count):
+    kept: dict[Path, PixelPair] = {}
+    for seed, path in enumerate(spread(paths, count)):
         try:
-            kept[path] = read_pair(path, task)
+            kept[path] = read_pair(ImagePair(path.name, path, None, seed), task.protocol)
         except ValueError:
             continue  # It will be counted among those that cannot be trained on.
     names = _some([path.name for path in kept])
@@ -169,9 +171,9 @@ def find_images(config: TrainConfig, task: Task) -> tuple[list[ValidationImage],
     return list(kept.values()), [path for path in paths if path not in kept]
 
 
-def describe_validation(images: Sequence[ValidationImage], task: Task) -> None:
+def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> None:
     if images:
-        psnr, ssim = baseline(images, task)
+        psnr, ssim, *_ = baseline(images, protocol).values()
         count = _count(len(images), "validation image")
         log.info(f"{count}; untouched: PSNR {psnr:.2f} dB, SSIM {ssim:.4f}")
 

@@ -15,11 +15,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ..network import SwinIR
+from ..scoring import mean_scores, paper_restorer
+from ..test_sets import PixelPair
 from .checkpointing import BEST, LAST, STATE, keeping_saves, write_state, write_weights
 from .config import TrainConfig
 from .data import Patches, batches
@@ -37,7 +40,7 @@ from .report import (
 )
 from .runtime import keep_freed_memory, stop_signals
 from .schedule import ema_decay, learning_rate
-from .validation import ValidationImage, total_scores
+from .validation import scores
 
 LOOK_EVERY = 10
 """Steps between looks at the losses on a GPU, each of which waits for it."""
@@ -60,7 +63,7 @@ class Trainer:
         model: SwinIR,
         objective: Objective,
         patches: Patches,
-        images: Sequence[ValidationImage],
+        images: Sequence[PixelPair],
         config: TrainConfig,
         accelerator: Accelerator,
     ) -> None:
@@ -74,6 +77,7 @@ class Trainer:
         self.model = model.to(device).train()
         self.model.set_drop_path(schedule.drop_path)
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self.restorer = paper_restorer(self.average, device, torch.float32)
         adam = torch.optim.Adam(model.parameters(), betas=schedule.betas, fused=True)
         self.prepared, self.optimizer = accelerator.prepare(model, adam)
         self.objective = objective
@@ -227,7 +231,7 @@ class Trainer:
             if samples:
                 self._write(
                     f"{SAMPLES}/step_{self.step:08}.png",
-                    lambda path: write_samples(path, self.average, samples),
+                    lambda path: write_samples(path, self.restorer, samples),
                 )
             if row["psnr"] > self.best:
                 self.best = row["psnr"]
@@ -237,9 +241,9 @@ class Trainer:
     def _scores(self) -> tuple[float, float]:
         """Mean PSNR and SSIM of the average; each process takes its share of the images."""
         share = self.images[self.accelerator.process_index :: self.accelerator.num_processes]
-        totals = torch.tensor(total_scores(self.average, share, self.task), dtype=torch.float32)
-        psnr, ssim, count = self._summed(totals.to(self.accelerator.device))
-        return psnr / count, ssim / count
+        everyones = gather_object(scores(self.restorer, share, self.task.protocol))
+        psnr, ssim, *_ = mean_scores(everyones).values()
+        return psnr, ssim
 
     def _summed(self, values: Tensor) -> list[float]:
         """Over all processes."""

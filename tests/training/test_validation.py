@@ -2,45 +2,78 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from swinir_core.config import SwinIRConfig
+from swinir_core.cli import main
 from swinir_core.degradation import bicubic_resize
-from swinir_core.metrics import psnr, ssim
+from swinir_core.errors import ImageError
+from swinir_core.metrics import psnr
+from swinir_core.protocol import Protocol
+from swinir_core.restorer import Restorer
+from swinir_core.test_sets import PixelPair
 from swinir_core.training.curves import HEIGHT, WIDTH, draw_curves
 from swinir_core.training.report import read_rows, summary, write_rows, write_samples
-from swinir_core.training.settings import DegradationSettings, TaskSettings
-from swinir_core.training.tasks import Task, build_task
-from swinir_core.training.validation import (
-    ValidationImage,
-    baseline,
-    read_validation,
-    spread,
-    total_scores,
-)
-from tests.training.runs import save_photograph
+from swinir_core.training.validation import baseline, read_validation, spread
+from tests.training.runs import Changes, Enlarging, save_photograph, tiny_config, tiny_trainer
 
-SR = build_task(TaskSettings("lightweight_sr", 2), DegradationSettings())
-DENOISE = build_task(TaskSettings("gray_denoise"), DegradationSettings(sigma=(25, 25)))
+SR = Protocol("sr", 2, 3)
+DENOISE = Protocol("denoise", 1, 1, sigma=25)
 
 
-class Enlarging(nn.Module):
-    """Nearest neighbours, in place of a network."""
+def noise(channels: str, **levels: object) -> Changes:
+    return {"task": {"name": f"{channels}_denoise"}, "degradation": levels}
 
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.config = SwinIRConfig(scale, 3, 8, (2,), (2,), 4, 2.0, "pixelshuffledirect")
-        self.weight = nn.Parameter(torch.ones(()))
 
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.config.scale
-        return self.weight * x.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+def jpeg(channels: str, **levels: object) -> Changes:
+    return {"task": {"name": f"{channels}_jpeg"}, "degradation": {"sigma": None, **levels}}
+
+
+def enlarging(name: str, scale: int, **more: object) -> Changes:
+    return {"task": {"name": name, "scale": scale, **more}, "degradation": None}
+
+
+EVERY_TASK = {
+    # name: settings, options of evaluate
+    "sr": (enlarging("lightweight_sr", 2), ()),
+    "gray sr": (enlarging("lightweight_sr", 3, gray=True), ()),
+    "real sr": (enlarging("real_sr", 4), ()),
+    "gray denoise": (noise("gray", sigma=[15, 50]), ("--sigma", "32.5")),
+    "color denoise": (noise("color", sigma=[15, 50], validate_at=50), ("--sigma", "50")),
+    "gray jpeg": (jpeg("gray", quality=[10, 40], validate_at=20), ("--quality", "20")),
+    "color jpeg": (jpeg("color", quality=[10, 40]), ("--quality", "25")),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_TASK)
+def test_validation_is_the_evaluation(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the weights a run has saved, on a folder of colour images that brings inputs other than
+    those one would make, and that need no padding but the protocol's."""
+    monkeypatch.chdir(folder)
+    changes, options = EVERY_TASK[name]
+    for seed in range(3):
+        pixels = save_photograph(folder / f"set/HR/{seed}.png", 48, 96, seed)
+        for scale in (2, 3, 4):
+            low = folder / f"set/LR_bicubic/X{scale}/{seed}x{scale}.png"
+            low.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[::scale, ::scale]).save(low)
+    config = tiny_config(folder, {"data": {"validate": "set"}, "schedule": {"steps": 2}}, changes)
+    trainer = tiny_trainer(config)
+    trainer.run()
+
+    evaluate = ["evaluate", "--device", "cpu", "--data", "set", "--json", "scores.json", *options]
+    assert main([*evaluate, "--model", str(config.run.out / "last.safetensors")]) == 0
+    mean = json.loads(Path("scores.json").read_text("utf-8"))["mean"]
+    output, untouched = (list(scores.values()) for scores in mean.values())
+    assert [trainer.rows[-1]["psnr"], trainer.rows[-1]["ssim"]] == output[:2]
+    assert list(baseline(trainer.images, trainer.task.protocol).values()) == untouched
 
 
 def test_layouts_of_test_sets(folder: Path) -> None:
@@ -50,10 +83,14 @@ def test_layouts_of_test_sets(folder: Path) -> None:
 
     (folder / "set" / "LR_bicubic" / "X2").mkdir(parents=True)
     (folder / "photographs").rename(folder / "set" / "HR")
+    with pytest.raises(ImageError, match=r"0x2\.png: the input of"):
+        read_validation(folder / "set", SR, 9)
     Image.new("RGB", (24, 18)).save(folder / "set" / "LR_bicubic" / "X2" / "0x2.png")
+    for number in range(1, 3):
+        Image.new("RGB", (24, 18)).save(folder / "set/LR_bicubic/X2" / f"{number}x2.png")
     images = read_validation(folder / "set", SR, 9)
-    assert not images[0].low.any()
-    np.testing.assert_array_equal(images[1].low, plain[1].low)
+    assert not any(image.low.any() for image in images)
+    np.testing.assert_array_equal(images[1].high, plain[1].high)
     assert len(read_validation(folder / "set", SR, 2)) == 2
 
 
@@ -67,32 +104,17 @@ def test_images_are_spread_over_the_folder() -> None:
 def test_an_image_that_does_not_fit_is_refused_at_once(folder: Path) -> None:
     low = folder / "set" / "LR_bicubic" / "X2" / "1x2.png"
     low.parent.mkdir(parents=True)
-    (folder / "photographs").rename(folder / "set" / "HR")
+    (folder / "set" / "HR").mkdir()
+    (folder / "photographs" / "1.png").rename(folder / "set" / "HR" / "1.png")
     Image.new("RGB", (24, 17)).save(low)
-    with pytest.raises(ValueError, match=r"1x2\.png has 24 x 17 pixels, .*1\.png .* 24 x 18"):
+    with pytest.raises(ImageError, match=r"1x2\.png has 24x17 pixels, .*1\.png .* 24x18"):
         read_validation(folder / "set", SR, 9)
-    save_photograph(folder / "set" / "HR" / "0.png", 14, 30)
-    with pytest.raises(ValueError, match=r"0\.png is too small to score, which takes 15x15"):
+    save_photograph(folder / "set" / "HR" / "1.png", 14, 30)
+    with pytest.raises(ImageError, match=r"1\.png is too small to score: 15x15"):
         read_validation(folder / "set", SR, 9)
-    (folder / "set" / "HR" / "0.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"0\.png .* It cannot be validated on; take it out"):
+    (folder / "set" / "HR" / "1.png").write_text("no image")
+    with pytest.raises(ImageError, match=r"1\.png is not a PNG"):
         read_validation(folder / "set", SR, 9)
-
-
-@pytest.mark.parametrize(("task", "how"), [(SR, {"border": 2, "y_channel": True}), (DENOISE, {})])
-def test_scores_are_those_of_the_paper(folder: Path, task: Task, how: dict) -> None:
-    images = read_validation(folder / "photographs", task, 9)
-    totals = total_scores(Enlarging(task.scale), images, task)
-    outputs = [
-        (image.low.clip(0, 1) * 255).round().astype(np.uint8)
-        .repeat(task.scale, axis=0).repeat(task.scale, axis=1)
-        for image in images
-    ]  # fmt: skip
-    for total, metric in zip(totals[:2], (psnr, ssim), strict=True):
-        expected = sum(metric(o, i.high, **how) for o, i in zip(outputs, images, strict=True))
-        assert total == pytest.approx(expected)
-    assert totals[2] == 3
-    assert total_scores(Enlarging(1), [], task).tolist() == [0, 0, 0]
 
 
 def test_scores_of_the_inputs_themselves(folder: Path) -> None:
@@ -101,15 +123,17 @@ def test_scores_of_the_inputs_themselves(folder: Path) -> None:
         psnr(bicubic_resize(bicubic_resize(i.high, 1 / 2), 2), i.high, border=2, y_channel=True)
         for i in images
     ]
-    assert baseline(images, SR)[0] == pytest.approx(np.mean(expected))
-    assert 19.5 < baseline(read_validation(folder / "photographs", DENOISE, 9), DENOISE)[0] < 21
+    assert baseline(images, SR)["PSNR-Y"] == pytest.approx(np.mean(expected))
+    images = read_validation(folder / "photographs", DENOISE, 9)
+    assert 19.5 < baseline(images, DENOISE)["PSNR"] < 21
 
 
 def test_samples_are_input_output_and_truth(tmp_path: Path) -> None:
     high = np.random.default_rng(0).integers(0, 256, (240, 30, 3), dtype=np.uint8)
     low = np.ascontiguousarray(high[::2, ::2]).astype(np.float32) / 255
-    small = ValidationImage(low[:10], high[:20])
-    write_samples(tmp_path / "s" / "1.png", Enlarging(2), [ValidationImage(low, high), small])  # type: ignore[arg-type]
+    small = PixelPair(low[:10], high[:20])
+    restorer = Restorer(Enlarging(2), "cpu", torch.float32)
+    write_samples(tmp_path / "s" / "1.png", restorer, [PixelPair(low, high), small])
     picture = np.asarray(Image.open(tmp_path / "s" / "1.png"))
     assert picture.shape == (192 + 4 + 20, 30 + 4 + 30 + 4 + 30, 3)
     seen = high[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
