@@ -20,6 +20,10 @@ from .color import rgb_to_y
 
 JPEG_BLOCK = 8
 
+MOST_DECIBELS = 100.0
+"""What an image counts at most in a mean of PSNRs. One that is restored without any error has an
+infinite PSNR, which would hide all others; the limit keeps the mean rising with every image."""
+
 
 def psnr(
     image: np.ndarray | Tensor,

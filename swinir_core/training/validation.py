@@ -12,7 +12,7 @@ from torch import nn
 
 from ..degradation import bicubic_resize
 from ..errors import ImageError
-from ..metrics import psnr, ssim
+from ..metrics import MOST_DECIBELS, psnr, ssim
 from .data import image_paths, read_pixels
 from .tasks import Task, to_float
 
@@ -87,9 +87,10 @@ def untouched(low: np.ndarray, scale: int) -> np.ndarray:
 
 
 def score(output: np.ndarray, image: ValidationImage, task: Task) -> tuple[float, float]:
-    """PSNR in dB and SSIM of a uint8 output."""
+    """PSNR in dB, ``MOST_DECIBELS`` at most, and SSIM of a uint8 output."""
     how = {"border": task.border, "y_channel": task.y_channel}
-    return psnr(output, image.high, **how), ssim(output, image.high, **how)
+    decibels = min(psnr(output, image.high, **how), MOST_DECIBELS)
+    return decibels, ssim(output, image.high, **how)
 
 
 def total_scores(model: nn.Module, images: Sequence[ValidationImage], task: Task) -> np.ndarray:
