@@ -160,6 +160,18 @@ def test_names_of_files_are_logged_in_one_line(
     assert all(record.message.isprintable() for record in caplog.records)
 
 
+def test_hidden_files_are_neither_trained_nor_validated_on(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("photographs/._0.png", "others/._3.png", "others/.trash/4.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no image")
+    write_config(folder, {"data": {"validate": "others"}})
+    assert train(folder) == 0
+    assert "1 validation image;" in caplog.text
+    assert "skipped" not in caplog.text
+
+
 def weights_of_another_run(folder: Path, *changes) -> dict[str, torch.Tensor]:
     write_config(folder, *changes, {"run": {"out": "before"}, "schedule": {"steps": 1}})
     assert train(folder) == 0
