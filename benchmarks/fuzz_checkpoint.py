@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import random
 import shlex
 import struct
@@ -57,6 +58,7 @@ TINY = SwinIRConfig(
 TOKENS = [
     *(b"\x80\x02", b"}", b"]", b")", b"(", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"Q", b"s"),
     *(b"u", b"e", b"a", b"0", b".", b"N", b"\x88", b"\x81", b"h\x01", b"q\x01", b"K\x01", b"\x8f"),
+    *(b"\x94", b"\x93", b"\x90", b"\x91", b"\x95", b"\x96", b"\x8c\x01a", b"C\x01a", b"\x92"),
     *(
         b"J\xff\xff\xff\x7f",
         b"\x8a\x01\x01",
@@ -164,9 +166,9 @@ def seeds() -> list[tuple[str, bytes]]:
         parameters = {key: torch.nn.Parameter(weight) for key, weight in weights.items()}
         mean = {"mean": torch.full((1, config.in_channels, 1, 1), 0.5)}
         for contents in (weights | mean, {"params": halves}, {"epoch": 1, "model": parameters}):
-            for zipped in (True, False):
+            for zipped, protocol in ((True, 2), (True, 5), (False, 2), (False, 4)):
                 file = io.BytesIO()
-                torch.save(contents, file, _use_new_zipfile_serialization=zipped)
+                torch.save(contents, file, pickle, protocol, zipped)
                 files.append((".pth", file.getvalue()))
     return files
 

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .cli_benchmark import add_benchmark
@@ -33,6 +34,9 @@ from .file_names import shown
 if TYPE_CHECKING:
     import torch
 
+_MOST_ENTRIES, _LONGEST_NAME, _LONGEST_VALUE = 100, 100, 400
+"""Of what a model file says, on a terminal."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; ``argv`` is without the program's name."""
@@ -52,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print everything a model file says about itself."""
+    """Print what a model file says about itself: as JSON everything, otherwise no more of each text
+    than a terminal can be expected to show."""
     from .checkpoint import read_checkpoint
     from .models import find_model
 
@@ -70,15 +75,18 @@ def info(args: argparse.Namespace) -> int:
         "metadata": dict(checkpoint.metadata),
     }
     if args.json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(facts, indent=2).replace("\x7f", "\\u007f"))
         return 0
     for name, value in facts.items():
         if not isinstance(value, dict):
             print(f"{name:<16} {value:,}" if name == "parameters" else f"{name:<16} {value}")
         elif value:
             print(f"{name}:")
-            for inner, setting in value.items():
-                print(f"  {inner:<16} {setting}")
+            for inner, setting in islice(value.items(), _MOST_ENTRIES):
+                name, text = shown(inner, _LONGEST_NAME), shown(setting, _LONGEST_VALUE)
+                print(f"  {name:<16} {text}")
+            if len(value) > _MOST_ENTRIES:
+                print(f"  and {len(value) - _MOST_ENTRIES} more; --json prints them all")
     return 0
 
 

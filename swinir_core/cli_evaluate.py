@@ -175,6 +175,7 @@ def score_all(
 
 def text(scored: Sequence[ImageScores], protocol: Protocol, model: str, data: Path) -> str:
     """The scores as a heading and an aligned table, means below."""
+    from .metrics import MOST_DECIBELS
     from .scoring import mean_scores
 
     level = f"sigma {protocol.sigma:g}" if protocol.sigma is not None else ""
@@ -195,14 +196,16 @@ def text(scored: Sequence[ImageScores], protocol: Protocol, model: str, data: Pa
         for image in scored
         if image.tiles > 1
     ]
+    if any(not isfinite(value) for image in scored for value in image.output.values()):
+        lines.append(f"inf: restored without any error; counts as {MOST_DECIBELS:.0f} in the mean.")
     return "\n".join([heading, "", *lines])
 
 
 def facts(
     scored: Sequence[ImageScores], protocol: Protocol, pairs: Sequence[ImagePair]
 ) -> dict[str, Any]:
-    """Everything about the scores, as plain values for a JSON file. Of images that are restored
-    without any error PSNR is infinite, and null there."""
+    """Everything about the scores, as plain values for a JSON file. Of an image that is restored
+    without any error PSNR is infinite, and null there; in means it counts ``MOST_DECIBELS``."""
     from .scoring import mean_scores
     from .test_sets import seed_of
 
@@ -227,8 +230,8 @@ def facts(
             for image in scored
         ],
         "mean": {
-            "output": _finite(mean_scores(output)),
-            protocol.untouched: _finite(mean_scores(untouched)),
+            "output": mean_scores(output),
+            protocol.untouched: mean_scores(untouched),
         },
     }
 
@@ -245,8 +248,9 @@ def _finite(scores: dict[str, float]) -> dict[str, float | None]:
 
 def _row(name: str, output: dict[str, float], untouched: dict[str, float]) -> list[str]:
     psnr = next(iter(output))
-    gain = f"{output[psnr] - untouched[psnr]:+.2f}"
-    return [name, *_shown(output), gain, *_shown(untouched)]
+    equal = output[psnr] == untouched[psnr]  # Both may be infinite.
+    gain = 0.0 if equal else output[psnr] - untouched[psnr]
+    return [name, *_shown(output), f"{gain:+.2f}", *_shown(untouched)]
 
 
 def _shown(scores: dict[str, float]) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .tiling import TileSettings
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+_LONGEST_SENTENCE = 2000
 _EXAMPLES = """\
 examples:
   swinir restore photo.jpg -o restored/
@@ -264,6 +265,7 @@ def report_error(error: Exception | str) -> None:
 
 
 def sentence(error: Exception | str) -> str:
-    """The first line of what went wrong; some exceptions have none and some have fifty."""
+    """The first line of what went wrong, as ``shown``: some exceptions have none and some have
+    fifty, and libraries quote in them what a file holds."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else f"{type(error).__name__}."
+    return shown(lines[0], _LONGEST_SENTENCE) if lines else f"{type(error).__name__}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +17,6 @@ from .image_model import ImageModel
 from .memory import is_out_of_memory, release_cached_memory
 from .run import Run
 from .tiling import Tile, TilePlan, can_be_cut, plan_fitting
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,21 +125,12 @@ class Execution:
     def _run_pieces(self, pixels: Tensor) -> Tensor:
         """(n, h, w, C) to (n, sh, sw, C) float32 in 0..1 on the device, all at once."""
         channels = pixels.shape[-1]
-        x = self._finite(pixels).movedim(-1, 1).to(self.device, self.dtype)
+        x = pixels.movedim(-1, 1).to(self.device, self.dtype)
         y = self._run_model(x.expand(-1, self.model.in_channels, -1, -1))
         if self.dtype == torch.float16 and not y.isfinite().all():
             raise PrecisionError("these weights overflow float16; use bfloat16 or float32")
         y = y.float().clamp_(0, 1).movedim(1, -1)
         return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
-
-    def _finite(self, pixels: Tensor) -> Tensor:
-        """``pixels`` without NaN and infinity, which windows would spread over their neighbours."""
-        if pixels.isfinite().all():
-            return pixels
-        if not self.run.warned:
-            self.run.warned = True
-            _log.warning("the image has pixels that are NaN or infinite; taken as black or white")
-        return pixels.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0)
 
     def _run_model(self, x: Tensor) -> Tensor:
         """(n, C, h, w) through the model, counting every stage."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePath
 
 FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f\ud800-\udfff]')
@@ -31,13 +32,22 @@ def windows_fault(path: PurePath) -> str | None:
     return None
 
 
-def shown(name: object) -> str:
+def shown(name: object, longest: int | None = None) -> str:
     """``name`` as text of one line that any terminal can be sent: line breaks, control characters
-    and bytes that are no UTF-8 are written as backslash escapes."""
-    return "".join(
+    and bytes that are no UTF-8 are written as backslash escapes. What follows the first ``longest``
+    characters becomes an ellipsis."""
+    text = str(name)
+    line = "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSEEN else char
-        for char in str(name)
+        for char in text[:longest]
     )
+    return line if longest is None or len(text) <= longest else f"{line}…"
+
+
+def listed(names: Sequence[object], most: int = 5) -> str:
+    """The first names, each as ``shown``, and how many more there are; empty without any."""
+    rest = len(names) - most
+    return ", ".join(map(shown, names[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")

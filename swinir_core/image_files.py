@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,12 @@ def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple
     Raises ImageError for a name that leads to no image.
     """
     return [image for name in inputs for image in _find(name, output)]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Paths, relative to ``folder``, of the image files at any depth in it that are neither hidden
+    nor in a hidden folder, in an order that depends neither on the disk nor on the system."""
+    return _images(folder, (inner.relative_to(folder) for inner in folder.rglob("*")))
 
 
 def plan_outputs(
@@ -92,7 +98,7 @@ def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
     path = Path(name)
     with _naming(path):
         if path.is_dir():
-            found = _inside(path, [inner.relative_to(path) for inner in path.rglob("*")], output)
+            found = _without_results(path, images_in(path), output)
             if not found:
                 raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
             return found
@@ -106,7 +112,7 @@ def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
         folder, pattern = _split_pattern(path)
         # Path.glob refuses some patterns that shells accept.
         matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
-        found = _inside(folder, [Path(match) for match in matches], output)
+        found = _without_results(folder, _images(folder, map(Path, matches)), output)
         if not found:
             raise ImageError(f"{name}: no PNG, JPEG, WebP or TIFF file matches this pattern.")
         return found
@@ -121,22 +127,30 @@ def _split_pattern(path: Path) -> tuple[Path, str]:
     return folder, str(Path(*parts))
 
 
-def _inside(folder: Path, candidates: list[Path], output: Path | None) -> list[tuple[Path, Path]]:
-    """Those candidates, relative to ``folder``, that are images and not results of before."""
+def _images(folder: Path, candidates: Iterable[Path]) -> list[Path]:
+    """Those candidates, relative to ``folder``, that are image files and not hidden, in order."""
 
     def wanted(inside: Path) -> bool:
         hidden = any(part.startswith(".") and part != ".." for part in inside.parts)
-        if hidden or inside.suffix.lower() not in IMAGE_SUFFIXES:
-            return False
-        return not (results and _real(folder / inside).is_relative_to(results))
+        return not hidden and inside.suffix.lower() in IMAGE_SUFFIXES
 
+    # By its parts, because Windows compares paths without regard to capitals.
+    in_order = sorted(filter(wanted, candidates), key=lambda inside: inside.parts)
+    return [inside for inside in in_order if (folder / inside).is_file()]
+
+
+def _without_results(
+    folder: Path, images: Iterable[Path], output: Path | None
+) -> list[tuple[Path, Path]]:
+    """Each image with its path inside ``folder``, except what lies in an output folder there."""
     results = _real(output) if output and output.suffix.lower() not in IMAGE_SUFFIXES else None
     if results and _real(folder) not in results.parents:
         results = None
-    # By its parts, because Windows compares paths without regard to capitals.
-    in_order = sorted(candidates, key=lambda inside: inside.parts)
-    images = (inside for inside in in_order if wanted(inside))
-    return [(folder / inside, inside) for inside in images if (folder / inside).is_file()]
+    return [
+        (folder / inside, inside)
+        for inside in images
+        if not (results and _real(folder / inside).is_relative_to(results))
+    ]
 
 
 def _check_folder(folder: Path) -> None:

@@ -24,6 +24,7 @@ from .picture import Picture, from_inks, upright
 from .scratch import allocate
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_LONGEST_REASON = 400
 _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
@@ -49,7 +50,9 @@ def open_image(path: str | Path, scratch: Path | None = None) -> Picture:
         raise ImageError(f"{shown(path)} is too large for this machine's memory.") from error
     except Exception as error:
         # Four decoders raise some twenty types between them for damaged files.
-        reason = getattr(error, "strerror", None) or f"the file may be damaged ({error})"
+        reason = getattr(error, "strerror", None) or (
+            f"the file may be damaged ({shown(error, _LONGEST_REASON)})"
+        )
         raise ImageError(f"{shown(path)} cannot be read: {reason}.") from error
 
 

@@ -47,14 +47,15 @@ ENLARGE_MARGIN = 2
 
 
 def enlarge(image: Tensor, scale: int) -> Tensor:
-    """(H, W, C) in 0..1 to (scale * H, scale * W, C) float32 on the CPU, bicubically.
+    """(H, W, C), finite, to (scale * H, scale * W, C) float32 in 0..1 on the CPU, bicubically.
 
     As ``F.interpolate`` does it, but to the last bit the same wherever in an image a pixel lies;
     that computes its coordinates in float32.
     """
-    image = image.float().cpu()
+    # Limited before as well, because sums of very large values overflow to NaN.
+    image = image.float().cpu().clamp(0, 1)
     if scale == 1:
-        return image.clone()
+        return image
     return _enlarge_side(_enlarge_side(image, 0, scale), 1, scale).clamp_(0, 1)
 
 

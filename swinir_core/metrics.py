@@ -26,6 +26,10 @@ SSIM_LEAST = 11
 PSNR_B_LEAST = 2 * JPEG_BLOCK
 """Pixels that PSNR-B needs inside the border along either side."""
 
+MOST_DECIBELS = 100.0
+"""What an image counts at most in a mean of PSNRs. One that is restored without any error has an
+infinite PSNR, which would hide all others; the limit keeps the mean rising with every image."""
+
 
 def psnr(
     image: np.ndarray | Tensor,

@@ -24,6 +24,7 @@ from torch import Tensor
 from .errors import CheckpointError
 from .pickled import (
     LONGEST_INDEX,
+    LONGEST_PICKLE,
     ForeignObjectError,
     MappedFile,
     NoNumbers,
@@ -225,9 +226,9 @@ def _read_zip(file: io.FileIO, name: str, mapped: MappedFile) -> Any:
 
     root = next(iter(records)).split("/")[0]
     start, end = place(f"{root}/data.pkl")
-    if end - start > LONGEST_INDEX:
+    if end - start > LONGEST_PICKLE:
         raise CheckpointError(f"{name}: an index of {end - start} bytes is not that of a SwinIR.")
-    unpickler = Unpickler(mapped.bytes[start:end], mapped)
+    unpickler = Unpickler(mapped, start, end)
     contents = unpickler.load()
     mapped.places.update({key: place(f"{root}/data/{key}") for key in unpickler.storages})
     if f"{root}/byteorder" in records:
@@ -243,14 +244,14 @@ def _read_zip(file: io.FileIO, name: str, mapped: MappedFile) -> Any:
 def _read_stream(mapped: MappedFile) -> Any:
     position = 0
     for expected in (_MAGIC, _PROTOCOL, None):  # The last tells about the machine.
-        unpickler = Unpickler(mapped.bytes, mapped, position)
+        unpickler = Unpickler(mapped, position)
         value = unpickler.load()
         if expected is not None and value != expected:
             raise ValueError("not a file of torch.save")
         position = unpickler.position
-    unpickler = Unpickler(mapped.bytes, mapped, position)
+    unpickler = Unpickler(mapped, position)
     contents = unpickler.load()
-    keys = Unpickler(mapped.bytes, mapped, unpickler.position)
+    keys = Unpickler(mapped, unpickler.position)
     order = keys.load()
     position = keys.position
     for key in order:

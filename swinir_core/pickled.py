@@ -1,16 +1,15 @@
 """Pickles of ``torch.save``, read as data: nothing named in them is ever looked up or called.
 
 ``torch.load(weights_only=True)`` runs no foreign code either, yet a file of 250 bytes can make it
-take gigabytes (``bytearray(2 * 10**9)``) or hash a nested tuple for hours. Here a pickle becomes
-dictionaries, lists and numbers within a bounded count of operations, and a tensor the place of its
-numbers in the file.
+take gigabytes (``bytearray(2 * 10**9)``) or hash a nested tuple for hours. Here a pickle of bounded
+size becomes dictionaries, lists and numbers, and a tensor the place of its numbers in the file.
 """
 
 from __future__ import annotations
 
+import io
 import mmap
 import pickle
-import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -21,8 +20,13 @@ from torch import Tensor
 LONGEST_INDEX = 8 * 2**20
 """Bytes that names and shapes of one file may take, several times those of the largest SwinIR."""
 
-_MOST_OPERATIONS = 2_000_000
+LONGEST_PICKLE = 4 * 2**20
+"""Bytes of one pickle. That of the largest SwinIR has 3 million, and no byte of a hostile one costs
+more than some 80 bytes of memory."""
+
 _MOST_DIMENSIONS = 16
+_MOST_ARGUMENTS = 16
+_MOST_PAIRS = 100_000
 
 _DTYPES = {
     **{"HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16},
@@ -38,10 +42,10 @@ _REBUILD = "torch._utils._rebuild_"
 # What lies beside weights in training checkpoints and means nothing here. As in torch.load,
 # everything else is refused, so that a file either loads everywhere or nowhere.
 _HARMLESS = {
-    *("collections.OrderedDict", "collections.Counter", "builtins.set", "builtins.complex"),
-    *("builtins.bytearray", "_codecs.encode", "torch.Size", "torch.device"),
-    *("torch.serialization._get_layout", "torch._tensor._rebuild_from_type_v2"),
-    *("torch.nn.parameter.Parameter", "torch.storage.UntypedStorage"),
+    *("collections.Counter", "builtins.set", "builtins.complex"),
+    *("builtins.bytearray", "_codecs.encode", "torch.device"),
+    "torch.serialization._get_layout",
+    "torch.nn.parameter.Parameter",
 }
 
 
@@ -67,7 +71,7 @@ class MappedFile:
         return stored.untyped_storage()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """Numbers of one type that tensors share."""
 
@@ -78,7 +82,7 @@ class Storage:
     """Where a view of another storage begins, in numbers."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredTensor:
     """Where in a file a tensor is, and how it lies there."""
 
@@ -112,107 +116,92 @@ class StoredTensor:
         return numbers.set_(self.file.storage(start, end), self.offset, self.shape, self.stride)
 
 
-@dataclass(frozen=True)
-class _Global:
-    name: str
-
-
 def _under_names(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     """A dictionary of what has a name. Other keys are of no use here, and hashing them can be made
     to take for ever."""
     return {key: value for key, value in pairs if isinstance(key, str)}
 
 
+def _call(function: Any, arguments: Any) -> Any:
+    """Call what ``Unpickler.find_class`` gave; nothing else in a pickle can be called."""
+    if len(arguments) > _MOST_ARGUMENTS:  # One long list can be given many times over.
+        raise ValueError("too many arguments")
+    return function(*arguments)
+
+
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-class Unpickler:
-    """Runs the operations of a pickle on plain values; those that ``torch.save`` writes."""
+class _Index(io.BytesIO):
+    """The bytes of a pickle, of which no more are read than there are."""
 
-    def __init__(self, pickled: bytes | mmap.mmap, file: MappedFile, position: int = 0) -> None:
-        self.pickled = pickled
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and len(data) < size:
+            raise EOFError
+        return data
+
+
+class Unpickler(pickle._Unpickler):
+    """Reads one pickle as plain values, of protocol 2 to 5 as ``torch.save`` writes them.
+
+    The interpreter is the one in Python of the standard library. It knows only the operations in
+    ``dispatch``, and those that would import, call, hash or allocate what a file asks for are
+    replaced.
+    """
+
+    stack: list[Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, file: MappedFile, start: int, end: int | None = None) -> None:
+        """``start`` and ``end`` say where in the file the pickle is; without an end it is as long
+        as a pickle may be."""
         self.file = file
-        self.position = position
         self.storages: dict[str, Storage] = {}
         """By key, those that are no views of another."""
-        self._most = position + LONGEST_INDEX
-        self._left = _MOST_OPERATIONS
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
+        self._start = start
+        self._index = _Index(file.bytes[start : start + LONGEST_PICKLE if end is None else end])
+        self._pairs = 0
+        super().__init__(self._index, encoding="utf-8")
 
-    def load(self) -> Any:
-        """The object of the pickle at ``position``, which moves behind it. Raises anything where it
-        is damaged, and ``ForeignObjectError``."""
-        while (operation := self._take(1)) != pickle.STOP:
-            self._spend(1)
-            self._METHODS[operation](self)
-        return self._stack.pop()
+    @property
+    def position(self) -> int:
+        """The first byte of the file that is not read yet."""
+        return self._start + self._index.tell()
 
-    def _spend(self, operations: int) -> None:
-        self._left -= operations
-        if self._left < 0:
-            raise ValueError("too many operations")
+    def find_class(self, module: str, name: str, /) -> Any:
+        """The type of a storage, or a function without any effect, in the place of what is named.
 
-    def _take(self, count: int) -> bytes:
-        taken = self.pickled[self.position : min(self.position + count, self._most)]
-        if len(taken) < count:
-            raise EOFError
-        self.position += count
-        return taken
+        Raises ``ForeignObjectError`` for what is no part of a state dict.
+        """
+        full_name = f"{module}.{name}".replace("__builtin__.", "builtins.")
+        of_torch = module in ("torch", "torch.cuda", "torch.sparse", "torch.storage")
+        if of_torch and name in _DTYPES:
+            return _DTYPES[name]
+        match full_name.removeprefix(_REBUILD):
+            case "tensor" | "tensor_v2":
+                return self._tensor
+            case "parameter" | "parameter_with_state" | "torch.Size":
+                return lambda value, *_: value
+            case "torch._tensor._rebuild_from_type_v2":
+                return lambda function, _, arguments, *__: _call(function, arguments)
+            case "collections.OrderedDict":
+                return self._ordered_dict
+        if full_name.startswith(_REBUILD):
+            return lambda *_: NoNumbers()
+        if full_name in _HARMLESS or (of_torch and _is_harmless_in_torch(name)):
+            return lambda *_: None
+        raise ForeignObjectError(full_name)
 
-    def _line(self) -> str:
-        end = self.pickled.find(b"\n", self.position, self.position + 200)
-        if end < 0:
-            raise ValueError("a name without end")
-        return self._take(end + 1 - self.position)[:-1].decode()
-
-    def _number(self, form: str) -> Any:
-        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
-
-    def _push(self, value: Any) -> None:
-        self._stack.append(value)
-
-    def _pop_marked(self) -> list[Any]:
-        mark = self._marks.pop()
-        items = self._stack[mark:]
-        del self._stack[mark:]
-        return items
-
-    def _mark(self) -> None:
-        self._marks.append(len(self._stack))
-
-    def _tuple(self, count: int) -> None:
-        items = tuple(self._stack[-count:])
-        if len(items) < count:
-            raise IndexError
-        self._stack[-count:] = [items]
-
-    def _extend(self, items: list[Any]) -> None:
-        if isinstance(self._stack[-1], list):
-            self._stack[-1].extend(items)
-
-    def _set_items(self, items: list[Any]) -> None:
-        pairs = zip(items[::2], items[1::2], strict=True)
-        if isinstance(self._stack[-1], dict):
-            self._stack[-1].update(_under_names(pairs))
-
-    def _global(self) -> None:
-        name = f"{self._line()}.{self._line()}".replace("__builtin__.", "builtins.")
-        module, _, attribute = name.rpartition(".")
-        of_torch = module in ("torch", "torch.cuda", "torch.sparse") and (
-            attribute.endswith(("Storage", "Tensor"))
-            or isinstance(vars(torch).get(attribute), (torch.dtype, torch.qscheme))
-        )
-        if not (name in _HARMLESS or of_torch or name.startswith(_REBUILD)):
-            raise ForeignObjectError(name)
-        self._push(_Global(name))
-
-    def _persistent(self) -> None:
-        kind, of_type, key, _, numel, *view = self._stack.pop()[:6]
-        dtype = _DTYPES[of_type.name.rpartition(".")[2]]
-        if kind != "storage" or not isinstance(key, str) or not _is_size(numel):
+    def persistent_load(self, pid: Any) -> Storage:
+        """The storage that a tensor names by its key, or a part of it."""
+        kind, dtype, key, _, numel, *view = pid[:6]
+        if kind != "storage" or not isinstance(dtype, torch.dtype):
+            raise ValueError("no storage")
+        if not isinstance(key, str) or not _is_size(numel):
             raise ValueError("a storage of impossible size")
         storage = self.storages.setdefault(key, Storage(key, dtype, numel))
         if view and view[0] is not None:
@@ -220,73 +209,61 @@ class Unpickler:
             if not _is_size(first):
                 raise ValueError("a view of impossible size")
             storage = Storage(key, dtype, numel, first)
-        self._push(storage)
+        return storage
+
+    def _tensor(self, storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
+        return StoredTensor(self.file, storage, offset, shape, stride)
+
+    def _ordered_dict(self, pairs: Any = ()) -> dict[str, Any]:
+        self._pairs += len(pairs)
+        if self._pairs > _MOST_PAIRS:  # One long list can be given many times over.
+            raise ValueError("too many pairs")
+        return _under_names(pairs)
 
     def _reduce(self) -> None:
-        arguments, function = self._stack.pop(), self._stack.pop()
-        self._push(self._result(function.name, arguments))
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.append(_call(function, arguments))
 
-    def _result(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """What calling ``name`` would give, as far as it matters here."""
-        match name.removeprefix(_REBUILD):
-            case "tensor" | "tensor_v2":
-                storage, offset, shape, stride = arguments[:4]
-                return StoredTensor(self.file, storage, offset, shape, stride)
-            case "parameter" | "parameter_with_state" | "torch.Size":
-                return arguments[0]
-            case "torch._tensor._rebuild_from_type_v2":
-                return self._result(arguments[0].name, arguments[2])
-            case "collections.OrderedDict":
-                pairs = arguments[0] if arguments else ()
-                self._spend(len(pairs))  # One list can be given many times over.
-                return _under_names(pairs)
-        return NoNumbers() if name.startswith(_REBUILD) else None
+    def _extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(items)
 
-    def _drop_state(self) -> None:
-        self._stack.pop()
+    def _update(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], dict):
+            self.stack[-1].update(_under_names(zip(items[::2], items[1::2], strict=True)))
 
     def _make_object(self) -> None:
-        self._drop_state()
-        self._stack[-1] = None
+        self.stack.pop()
+        self.stack[-1] = None
 
-    _METHODS: ClassVar[dict[bytes, Callable[[Unpickler], Any]]] = {
-        pickle.PROTO: lambda self: self._take(1),
-        pickle.MARK: _mark,
-        pickle.NONE: lambda self: self._push(None),
-        pickle.NEWTRUE: lambda self: self._push(True),
-        pickle.NEWFALSE: lambda self: self._push(False),
-        pickle.BININT: lambda self: self._push(self._number("<i")),
-        pickle.BININT1: lambda self: self._push(self._number("<B")),
-        pickle.BININT2: lambda self: self._push(self._number("<H")),
-        pickle.LONG1: lambda self: self._push(
-            int.from_bytes(self._take(self._number("<B")), "little", signed=True)
-        ),
-        pickle.BINFLOAT: lambda self: self._push(self._number(">d")),
-        pickle.BINUNICODE: lambda self: self._push(
-            self._take(self._number("<I")).decode("utf-8", "surrogatepass")
-        ),
-        pickle.SHORT_BINSTRING: lambda self: self._push(self._take(self._number("<B")).decode()),
-        pickle.EMPTY_TUPLE: lambda self: self._push(()),
-        pickle.EMPTY_LIST: lambda self: self._push([]),
-        pickle.EMPTY_DICT: lambda self: self._push({}),
-        pickle.EMPTY_SET: lambda self: self._push(None),
-        pickle.TUPLE: lambda self: self._push(tuple(self._pop_marked())),
-        pickle.TUPLE1: lambda self: self._tuple(1),
-        pickle.TUPLE2: lambda self: self._tuple(2),
-        pickle.TUPLE3: lambda self: self._tuple(3),
-        pickle.APPEND: lambda self: self._extend([self._stack.pop()]),
-        pickle.APPENDS: lambda self: self._extend(self._pop_marked()),
-        pickle.SETITEM: lambda self: self._set_items([self._stack.pop(-2), self._stack.pop()]),
-        pickle.SETITEMS: lambda self: self._set_items(self._pop_marked()),
-        pickle.BINPUT: lambda self: self._memo.__setitem__(self._number("<B"), self._stack[-1]),
-        pickle.LONG_BINPUT: lambda self: self._memo.__setitem__(
-            self._number("<I"), self._stack[-1]
-        ),
-        pickle.BINGET: lambda self: self._push(self._memo[self._number("<B")]),
-        pickle.LONG_BINGET: lambda self: self._push(self._memo[self._number("<I")]),
-        pickle.GLOBAL: _global,
-        pickle.BINPERSID: _persistent,
+    _REPLACED: ClassVar[dict[bytes, Callable[[Any], Any]]] = {
+        pickle.FRAME: lambda self: self.read(8),  # Only a hint of how much to read ahead.
         pickle.REDUCE: _reduce,
         pickle.NEWOBJ: _make_object,
-        pickle.BUILD: _drop_state,
+        pickle.BUILD: lambda self: self.stack.pop(),
+        pickle.APPEND: lambda self: self._extend([self.stack.pop()]),
+        pickle.APPENDS: lambda self: self._extend(self.pop_mark()),
+        pickle.SETITEM: lambda self: self._update([self.stack.pop(-2), self.stack.pop()]),
+        pickle.SETITEMS: lambda self: self._update(self.pop_mark()),
+        pickle.EMPTY_SET: lambda self: self.append(None),
+        pickle.ADDITEMS: lambda self: self.pop_mark(),
+        pickle.BYTEARRAY8: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
     }
+    _KEPT = (
+        *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.NONE),
+        *(pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2),
+        *(pickle.LONG1, pickle.BINFLOAT, pickle.SHORT_BINSTRING, pickle.SHORT_BINBYTES),
+        *(pickle.BINBYTES, pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.EMPTY_TUPLE),
+        *(pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_LIST),
+        *(pickle.EMPTY_DICT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.BINGET),
+        *(pickle.LONG_BINGET, pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPERSID),
+    )
+    dispatch: ClassVar[dict[int, Any]] = {
+        **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in _KEPT},
+        **{code[0]: function for code, function in _REPLACED.items()},
+    }
+
+
+def _is_harmless_in_torch(name: str) -> bool:
+    known = isinstance(vars(torch).get(name), (torch.dtype, torch.qscheme))
+    return known or name.endswith(("Storage", "Tensor"))

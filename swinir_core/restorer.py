@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -20,6 +21,8 @@ from .memory import free_memory
 from .overlap import find_overlap
 from .run import Forecast, Progress, Run
 from .tiling import TilePlan, TileSettings, plan_fitting, plan_tiles, plan_whole
+
+_log = logging.getLogger(__name__)
 
 CPU_PIXELS_AT_ONCE = 2**13
 """Small pieces are run together up to so many input pixels. On a CPU frames of 16x16 are three
@@ -83,10 +86,14 @@ class Restorer:
         what is finished is kept, and so is the size that fits for all that follows. Beside the
         result no more memory is taken for many images than for those run together.
 
+        Pixels that are NaN or infinite are taken as black or white, in colours and alpha; the
+        images are copied for it, and a warning is logged.
+
         Raises ``ImageError`` for images or a mask of another shape, ``MemoryError`` when not even
         the smallest tile fits, ``PrecisionError`` when float16 does not hold the numbers.
         """
         check_images(images)
+        images = finite(images)
         mask = None if mask is None else checked_mask(mask, images)
         tiles = tiles or TileSettings()
         batch, height, width, channels = images.shape
@@ -275,6 +282,26 @@ def check_images(images: Tensor) -> None:
         raise ImageError(f"images must be floats in 0..1, got {images.dtype}; divide by 255.")
     if 0 in images.shape[1:3]:
         raise ImageError(f"the images have no pixels: {tuple(images.shape)}.")
+
+
+def finite(images: Tensor, warn: bool = True) -> Tensor:
+    """Replace NaN and negative infinity by 0 and infinity by 1.
+
+    Windows would spread such a value over their neighbours, and mixing with a mask would keep it.
+
+    Args:
+        images: Floats of any shape; looked through along the first dimension, as a whole video
+            would take much memory.
+        warn: Whether to log a warning where a value is replaced.
+
+    Returns:
+        ``images`` itself where all values are finite, otherwise a copy.
+    """
+    if all(image.isfinite().all() for image in images):
+        return images
+    if warn:
+        _log.warning("the image has pixels that are NaN or infinite; taken as black or white")
+    return images.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0)
 
 
 def checked_mask(mask: Tensor, images: Tensor) -> Tensor:

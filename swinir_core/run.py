@@ -103,9 +103,6 @@ class Run:
     reported: float = 0
     """What ``progress`` was last told."""
 
-    warned: bool = False
-    """Whether it was said that pixels are no numbers."""
-
     tried: list[str] = field(default_factory=list)
     """What memory ran out for."""
 

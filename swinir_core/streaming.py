@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .execution import Execution, cut
 from .masking import ENLARGE_MARGIN, enlarge
-from .restorer import Restorer
+from .restorer import Restorer, finite
 from .run import Forecast, Progress, Run
 from .tiling import Span, TilePlan, TileSettings
 
@@ -57,6 +57,7 @@ class Stream:
         self._has_alpha = self.channels in (2, 4)
         self._colours = self.channels - self._has_alpha
         self._images = restorer.runs_of_an_image(self._colours)
+        self._warned = False
 
     @cached_property
     def plan(self) -> Forecast:
@@ -120,7 +121,7 @@ class Stream:
     @torch.no_grad()
     def _restore(self, row: Span, begun: Tensor, plan: TilePlan, execution: Execution) -> Tensor:
         """The tiles of one row, over what those before have begun: (s * h, sW, C), alpha zero."""
-        image = torch.from_numpy(self.picture.rows(row.start, row.stop))
+        image = self._rows(row.start, row.stop)
         result = torch.zeros(row.length * self.restorer.model.scale, *begun.shape[1:])
         result[: len(begun)] = begun
         tiles = TilePlan((replace(row, start=0, stop=row.length),), plan.columns)
@@ -137,6 +138,13 @@ class Stream:
         """That of the result for some rows of the picture, (s * (stop - start), sW, 1)."""
         scale = self.restorer.model.scale
         first = max(start - ENLARGE_MARGIN, 0)
-        rows = self.picture.rows(first, min(stop + ENLARGE_MARGIN, self.height))
-        alpha = enlarge(torch.from_numpy(rows[..., -1:]), scale)
+        rows = self._rows(first, min(stop + ENLARGE_MARGIN, self.height))
+        alpha = enlarge(rows[..., -1:], scale)
         return alpha[(start - first) * scale :][: (stop - start) * scale]
+
+    def _rows(self, start: int, stop: int) -> Tensor:
+        """Rows of the picture, (stop - start, W, C), all values finite; warns once a picture."""
+        rows = torch.from_numpy(self.picture.rows(start, stop))
+        cleaned = finite(rows, warn=not self._warned)
+        self._warned |= cleaned is not rows
+        return cleaned

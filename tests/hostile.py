@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import struct
 import time
 import zipfile
@@ -76,8 +77,8 @@ def check_loaded(checkpoint: Checkpoint) -> None:
         assert weight.isfinite().all()
 
 
-def saved(contents: Any, path: Path, legacy: bool = False) -> Path:
-    torch.save(contents, path, _use_new_zipfile_serialization=not legacy)
+def saved(contents: Any, path: Path, legacy: bool = False, protocol: int = 2) -> Path:
+    torch.save(contents, path, pickle, protocol, not legacy)
     return path
 
 

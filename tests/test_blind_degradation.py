@@ -252,7 +252,8 @@ def test_blurs_stay_in_their_range() -> None:
     isotropic = (np.abs(cross) < 1e-4) & (np.abs(rows - columns) < 1e-4)
     assert isotropic.mean() == pytest.approx(0.5, abs=0.12)
     assert rows.max() < 8.1
-    assert np.sqrt(rows[isotropic]).max() < 2.81
+    # Of a kernel narrower than a pixel rounding may leave a sum below zero.
+    assert rows[isotropic].max() < 2.81**2
     assert (cross > 0.3).any()
     assert (cross < -0.3).any()
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -248,6 +250,54 @@ def test_info_says_everything(model: str, capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     for name in (*facts, *facts["config"]):
         assert name in text
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\n"
+"""Sets the title of a terminal, empties it, changes colour, begins another line."""
+
+
+def told(texts: dict[str, str]) -> str:
+    weights = SwinIR(TINY).state_dict()
+    write_checkpoint("told.safetensors", Checkpoint(TINY, weights, texts))
+    return "told.safetensors"
+
+
+def pickled(contents: object) -> str:
+    torch.save(contents, "pickled.pth")
+    return "pickled.pth"
+
+
+def photograph(name: str) -> str:
+    Path("photographs").mkdir()
+    picture(str(Path("photographs", name)))
+    return "photographs"
+
+
+WITH_TEXTS: dict[str, Callable[[], list[str]]] = {
+    "values": lambda: ["info", told({"author": HOSTILE})],
+    "names": lambda: ["info", told({HOSTILE: "me"})],
+    "values as JSON": lambda: ["info", "--json", told({"author": HOSTILE + "\x7f"})],
+    "a megabyte": lambda: ["info", told({"thumbnail": HOSTILE * 100_000})],
+    "many": lambda: ["info", told({f"{i}{HOSTILE}": HOSTILE for i in range(20_000)})],
+    "names of weights": lambda: ["info", pickled({HOSTILE * 1000: torch.zeros(1)})],
+    "names of the contents": lambda: ["info", pickled({HOSTILE * 1000: 1, "x": HOSTILE})],
+    "a converted file": lambda: ["convert", told({HOSTILE: HOSTILE}), "converted.safetensors"],
+    "a restored file": lambda: ["restore", photograph(f"{HOSTILE}.png"), "-o", "out"],
+    "a damaged file": lambda: ["evaluate", "--data", photograph(f"{HOSTILE}.png")],
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes no control characters in names")
+@pytest.mark.parametrize("name", WITH_TEXTS)
+def test_texts_of_strangers_do_not_reach_the_terminal(
+    name: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(WITH_TEXTS[name]())
+    output = "".join(capsys.readouterr())
+    assert output
+    assert not {char for char in output if unicodedata.category(char) == "Cc"} - {"\n"}
+    assert max(map(len, output.splitlines())) < 5000
+    assert len(output) < 600_000
 
 
 def test_info_on_what_is_no_model(model: str, capsys: pytest.CaptureFixture[str]) -> None:

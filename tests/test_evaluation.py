@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,6 +259,8 @@ def test_the_ensemble_turns_first_and_pads_then(tmp_path: Path) -> None:
 
 
 def test_means() -> None:
+    perfect = [{"PSNR": 30.0, "SSIM": 0.5}, {"PSNR": math.inf, "SSIM": 1.0}]
+    assert mean_scores(perfect) == {"PSNR": 65.0, "SSIM": 0.75}
     assert mean_scores([{"PSNR": 30.0, "SSIM": 0.5}, {"PSNR": 31.0, "SSIM": 0.7}]) == {
         "PSNR": 30.5,
         "SSIM": pytest.approx(0.6),
@@ -279,6 +282,20 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def evaluate(model: str, *arguments: str) -> int:
     return main(["evaluate", "--model", model, "--data", "set", "--device", "cpu", *arguments])
+
+
+def test_an_image_restored_without_any_error(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "psnr", lambda image, *_: math.inf if len(image) == 20 else 30.0)
+    assert evaluate(model, "--json", "scores.json") == 0
+    *_, first, second, mean, note = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert [row[1] for row in (first, second, mean)] == ["30.00", "inf", "65.00"]
+    assert [row[3] for row in (first, second, mean)] == ["+0.00"] * 3
+    assert " ".join(note) == "inf: restored without any error; counts as 100 in the mean."
+    facts = json.loads(Path("scores.json").read_text())
+    assert [image["output"]["PSNR"] for image in facts["images"]] == [30, None]
+    assert facts["mean"]["output"]["PSNR"] == 65
 
 
 def test_the_table_and_the_file_say_the_same(

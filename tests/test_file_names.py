@@ -10,7 +10,7 @@ import pytest
 from swinir_core import files, image_files
 from swinir_core.cli_restore import UsageError
 from swinir_core.errors import CheckpointError, ImageError, WriteError
-from swinir_core.file_names import folded, shown, windows_fault
+from swinir_core.file_names import folded, listed, shown, windows_fault
 from swinir_core.files import check_target, is_one_file
 from swinir_core.image_files import plan_outputs
 from swinir_core.image_io import Image, write_image
@@ -143,3 +143,11 @@ def test_a_name_is_shown_in_one_line() -> None:
     assert shown(Path(plain)) == plain
     for error in (ImageError, CheckpointError, WriteError, UsageError):
         assert str(error("a\nb is damaged.")) == r"a\nb is damaged."
+
+
+def test_what_is_shown_can_be_limited() -> None:
+    assert shown("x" * 9, 9) == "x" * 9
+    assert shown("\x1b" * 10**6, 3) == r"\x1b\x1b\x1b…"
+    assert listed([]) == ""
+    assert listed(["a\nb", Path("c")]) == r"a\nb, c"
+    assert listed([*"abcdefg"]) == "a, b, c, d, e and 2 more"

@@ -130,9 +130,34 @@ BOMBS = {
         PAIRS + b"ccollections\nOrderedDict\nq\x02" + b"h\x02h\x01\x85R" * 100_000,
         DAMAGED,
     ),
-    "operations": (b"}" + b"q\x01" * 2_100_000, DAMAGED),
-    "objects": (b"}" * 2_100_000, DAMAGED),
-    "marks": (b"(" * 2_100_000 + b"N", DAMAGED),
+    "objects": (b"}" * 4_190_000, NOTHING),
+    "marks": (b"(" * 4_190_000 + b"N", "holds a NoneType"),
+    "memo": (b"}" + b"\x94" * 4_190_000, NOTHING),
+    "marked lists": (b"(]" * 2_095_000, "holds a list"),
+    "tensors of one list of arguments": (
+        b"]("
+        + b"N" * 500_000
+        + b"eq\x01ctorch._utils\n_rebuild_qtensor\nq\x02"
+        + b"h\x02h\x01R" * 500_000,
+        DAMAGED,
+    ),
+    "a byte array that is not there": (b"\x96" + b"\xff" * 7 + b"\x3f", DAMAGED),
+    "a frame that is not there": (b"\x95" + b"\xff" * 8, "no weights|damaged"),
+    "sets of nested tuples": (b"\x8f(" + NESTED[1:] + b"\x90", "holds a NoneType"),
+    "a frozen set of nested tuples": (b"(" + NESTED[1:] + b"\x91", DAMAGED),
+    "views of one storage": (
+        b"]("
+        + text("storage")
+        + b"ctorch\nByteStorage\n"
+        + text("0")
+        + b"NK\x01"
+        + text("0")
+        + b"K\x00K\x01\x87tq\x01"
+        + b"("
+        + b"h\x01Q" * 1_390_000
+        + b"t",
+        "holds a tuple",
+    ),
     "depth": (b"]" * 500_000 + b"a" * 499_999, "holds a list"),
     "text": (b"X\xff\xff\xff\xffabc", DAMAGED),
     "beyond the index": (text("a" * 9_000_000), "an index of 9000008 bytes"),
@@ -288,11 +313,12 @@ def versions() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("name", VALID)
-def test_what_torch_reads_is_read(name: str, legacy: bool, tmp_path: Path) -> None:
-    path = saved(VALID[name](), tmp_path / "valid.pth", legacy)
-    torch.load(path, weights_only=True)
+def test_what_torch_reads_is_read(name: str, legacy: bool, protocol: int, tmp_path: Path) -> None:
+    path = saved(VALID[name](), tmp_path / "valid.pth", legacy, protocol)
+    torch.load(path, weights_only=protocol == 2)  # torch itself trusts no later protocol.
     checkpoint = read_checkpoint(path)
     check_loaded(checkpoint)
     assert all(torch.equal(checkpoint.state_dict[key], w) for key, w in WEIGHTS.items())

@@ -73,18 +73,44 @@ def test_other_numbers_of_channels_are_refused(channels: int) -> None:
         Restorer(MODELS[3])(torch.rand(1, 8, 8, channels))
 
 
+HALF_COVERED = (torch.arange(40) < 20).float().expand(1, 40, 40)
+RUNS: dict[str, tuple[int, TileSettings | None, torch.Tensor | None]] = {
+    "whole": (3, None, None),
+    "tiled": (3, TileSettings("tiled", 32, 8), None),
+    "gray": (1, None, None),
+    "alpha": (4, None, None),
+    "gray and alpha, tiled": (2, TileSettings("tiled", 32, 8), None),
+    "restored wherever the mask is": (3, None, torch.ones(1, 40, 40)),
+    "not restored at all": (3, None, torch.zeros(1, 40, 40)),
+    "a mask and alpha, tiled": (4, TileSettings("tiled", 32, 8), HALF_COVERED),
+}
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("tiles", [None, TileSettings("tiled", 32, 8)])
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("name", RUNS)
 def test_what_is_no_number_does_not_spread_and_is_said_once(
-    value: float, tiles: TileSettings | None, caplog: pytest.LogCaptureFixture
+    name: str, scale: int, value: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    images = torch.rand(2, 40, 40, 3)
-    images[0, 10, 10] = images[1, 30, 5, 1] = value
+    channels, tiles, mask = RUNS[name]
+    restorer = Restorer(MODELS[1 if scale == 1 else 3])
+    images = torch.rand(2, 40, 40, channels)
+    images[0, 10, 10] = images[1, 30, 5, -1] = images[1, 30, 35, 0] = value
     replaced = images.nan_to_num(nan=0, posinf=1, neginf=0)
-    restored = Restorer(MODELS[3])(images, tiles)
-    assert torch.equal(restored, Restorer(MODELS[3])(replaced, tiles))
+    restored = restorer(images, tiles, mask=mask)
+    assert torch.equal(restored, restorer(replaced, tiles, mask=mask))
     said = "the image has pixels that are NaN or infinite; taken as black or white"
     assert [record.message for record in caplog.records] == [said]
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, -3e38, 3e38])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_what_is_not_restored_comes_out_in_0_to_1(value: float, scale: int) -> None:
+    images = torch.rand(1, 16, 16, 4)
+    images[0, 4:8, 4:8] = value
+    restorer = Restorer(MODELS[1 if scale == 1 else 3])
+    kept = restorer(images, mask=torch.zeros(1, 16, 16))
+    assert torch.equal(kept, restorer(images.clamp(0, 1), mask=torch.zeros(1, 16, 16)))
 
 
 def test_an_image_of_ten_billion_pixels_is_planned() -> None:

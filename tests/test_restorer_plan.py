@@ -7,7 +7,8 @@ import torch
 from skimage import data
 
 from swinir_core import Restorer, TileSettings, estimate_memory, restorer
-from swinir_core.picture import Picture, from_integers
+from swinir_core.levels import to_floats
+from swinir_core.picture import Picture
 from swinir_core.streaming import Stream
 from tests.reference import GRAY, SMALL
 
@@ -82,7 +83,7 @@ def test_the_forecast_counts_the_channels_that_a_gray_model_restores_one_by_one(
         gray(image)
     else:
         samples = image[0].mul(255).byte().numpy()
-        stream = Stream(gray, Picture(samples, from_integers(255)))
+        stream = Stream(gray, Picture(samples, to_floats))
         plan = stream.plan
         list(stream.bands())
     assert plan.at_once == max(batches) == at_once

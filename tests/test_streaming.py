@@ -83,6 +83,34 @@ def test_streamed_as_in_one_piece(
     np.testing.assert_array_equal(np.concatenate(bands), whole.numpy())
 
 
+class Unclean:
+    """Rows of a picture with values that are not finite, or outside 0..1 in alpha."""
+
+    shape = (90, 50, 4)
+
+    def __init__(self) -> None:
+        self.pixels = torch.rand(self.shape).numpy()
+        self.pixels[::16, 3] = np.nan
+        self.pixels[5::16, 20, 1:] = np.inf
+        self.pixels[7::16, 30, -1] = -np.inf
+        self.pixels[9::16, 40, -1] = 1.5
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        return self.pixels[start:stop]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_what_is_no_number_is_streamed_as_in_one_piece(
+    scale: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture, tiles = Unclean(), TileSettings("tiled", 32, 8, at_once=1)
+    streamed = np.concatenate(list(Stream(Restorer(MODELS[scale]), picture, tiles).bands()))
+    assert len(caplog.records) == 1
+    whole = Restorer(MODELS[scale])(torch.from_numpy(picture.pixels)[None], tiles)[0]
+    np.testing.assert_array_equal(streamed, whole.numpy())
+    assert np.isfinite(streamed).all()
+
+
 def tiff_of(*channels: int, **options: Any) -> bytes:
     return tiff(DEEP[..., channels].squeeze(), **options)
 

@@ -98,8 +98,8 @@ def test_images_come_in_one_order_on_every_system(disk: type[WindowsPath]) -> No
         if path is PurePosixPath:
             orders.append([p.as_posix() for p in sorted(candidates)])
         else:
-            found = image_files._inside(folder, candidates, None)  # pyright: ignore
-            orders.append([inside.as_posix() for _, inside in found])
+            found = image_files._images(folder, candidates)  # pyright: ignore
+            orders.append([inside.as_posix() for inside in found])
     assert orders[0] == orders[1]
 
 

@@ -12,6 +12,7 @@ import torch
 from ..checkpoint import Checkpoint, write_checkpoint
 from ..config import SwinIRConfig
 from ..errors import WriteError
+from ..file_names import listed
 from ..files import replacing
 from ..network import SwinIR
 
@@ -108,5 +109,5 @@ def take_over(model: SwinIR, checkpoint: Checkpoint, name: str) -> str:
     unused = sorted(given.keys() - fitting.keys())
     return (
         f"{len(fitting)} of {len(own)} weights are those of {name}; "
-        f"begun anew: {', '.join(fresh) or 'none'}; not used: {', '.join(unused) or 'none'}"
+        f"begun anew: {listed(fresh) or 'none'}; not used: {listed(unused) or 'none'}"
     )

@@ -16,9 +16,13 @@ Points = Sequence[tuple[float, float]]
 
 
 def draw_curves(panels: Mapping[str, Points]) -> Image.Image:
-    """One panel above the other, each of (step, value) points under its title; panels without
-    points are left out."""
-    drawn = [_panel(title, points) for title, points in panels.items() if points]
+    """One panel above the other, each of (step, value) points under its title. Values that are not
+    finite are left out, and so are panels without points."""
+    finite = {
+        title: [(step, value) for step, value in points if math.isfinite(value)]
+        for title, points in panels.items()
+    }
+    drawn = [_panel(title, points) for title, points in finite.items() if points]
     picture = Image.new("RGB", (WIDTH, HEIGHT * max(len(drawn), 1)), "white")
     for row, panel in enumerate(drawn):
         picture.paste(panel, (0, row * HEIGHT))

@@ -16,15 +16,15 @@ from tqdm import tqdm
 
 from ..color import to_channels
 from ..errors import ImageError
-from ..image_io import IMAGE_SUFFIXES
+from ..image_files import images_in
 from ..image_reading import open_image
 from ..levels import to_floats
 from .tasks import Task
 
 
 def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
-    """Every image file beneath the folders, but not beneath the folders ``without``, in an order
-    that depends neither on the disk nor on the system.
+    """Every image file that ``images_in`` finds in the folders, but not beneath the folders
+    ``without``.
 
     Raises ``ValueError`` for a folder that is none, and where there is no image at all.
     """
@@ -33,12 +33,10 @@ def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[P
             raise ValueError(f"{folder} is not a folder; name one that holds images.")
     left_out = {folder.resolve() for folder in without}
     paths = [
-        path
+        folder / inside
         for folder in folders
-        for path in sorted(folder.rglob("*"), key=lambda path: path.parts)
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and left_out.isdisjoint(path.resolve().parents)
+        for inside in images_in(folder)
+        if left_out.isdisjoint((folder / inside).resolve().parents)
     ]
     if not paths:
         names = ", ".join(str(folder) for folder in folders)

@@ -12,6 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoint import Checkpoint, read_checkpoint
 from ..config import SwinIRConfig
+from ..file_names import listed
 from ..files import check_target, remove_abandoned, replacing
 from ..models import find_model
 from ..network import SwinIR
@@ -35,7 +36,6 @@ KEPT_APART = 20
 MOST_KEPT_APART = 8
 FEWEST_TO_SPARE = 5
 """... but none of fewer than this, and at least one of more."""
-NAMES_SHOWN = 5
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def find_images(config: TrainConfig, task: Task) -> tuple[list[PixelPair], list[
             kept[path] = read_pair(ImagePair(path.name, path, None, seed), task.protocol)
         except ValueError:
             continue  # It will be counted among those that cannot be trained on.
-    names = _some([path.name for path in kept])
+    names = listed([path.name for path in kept])
     log.info(f"kept apart for validation, as no folder is given: {names or 'no image'}")
     return list(kept.values()), [path for path in paths if path not in kept]
 
@@ -185,7 +185,7 @@ def describe_photos(photos: Photos) -> None:
         ("smaller than a patch", photos.too_small),
     ):
         if paths:
-            log.warning(f"skipped {len(paths)} {reason}: {_some([str(path) for path in paths])}")
+            log.warning(f"skipped {len(paths)} {reason}: {listed(paths)}")
     elsewhere = len(photos.paths) - photos.held
     log.info(
         _count(len(photos.paths), "training image")
@@ -205,8 +205,3 @@ def describe_changes(before: str, now: str) -> None:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -109,6 +109,7 @@ class Trainer:
             else:
                 self._report({}, validate=True)
                 self.save()
+                self._draw()
         finished = self.step >= self.config.schedule.steps
         best = f", {BEST} has PSNR {self.best:.2f} dB" if self.best > -math.inf else ""
         log.info(
@@ -138,13 +139,16 @@ class Trainer:
                 self.unlogged += [*(means * len(unseen)), len(unseen)]
                 unseen.clear()
                 bar.set_postfix({self.terms[0]: f"{means[0]:.4f}"}, refresh=False)
-                if log_due or validation_due or stopping:
+                reported = log_due or validation_due or stopping
+                if reported:
                     means = self.unlogged[:-1] / self.unlogged[-1]
                     self._report(dict(zip(self.terms, means, strict=True)), validation_due)
                     self.unlogged[:] = 0
                 if validation_due or save_due or stopping:
                     self.save()
                     saved = self.seconds
+                if reported:
+                    self._draw()
                 if stopping:
                     return
 
@@ -212,7 +216,7 @@ class Trainer:
         return means, stopped > 0, due > 0
 
     def _report(self, losses: dict[str, float], validate: bool) -> None:
-        """A line of the table and new curves; where scores are wanted, samples and the best."""
+        """Add a line to the table; where scores are wanted, keep the best weights."""
         rate = learning_rate(self.step, self.config.schedule)
         row: Row = {"step": self.step, "seconds": self.seconds, "learning_rate": rate}
         if losses:
@@ -224,19 +228,24 @@ class Trainer:
             return
         self.rows.append(row)
         self._write(LOG, lambda path: write_rows(path, self.rows))
-        self._write(CURVES, lambda path: write_curves(path, self.rows))
         log.info(summary(row, self.config.schedule.steps))
-        if "psnr" in row:
-            samples = self.images[: self.config.run.samples]
-            if samples:
-                self._write(
-                    f"{SAMPLES}/step_{self.step:08}.png",
-                    lambda path: write_samples(path, self.restorer, samples),
-                )
-            if row["psnr"] > self.best:
-                self.best = row["psnr"]
-                scores = f"PSNR {row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}"
-                self._write_weights(BEST, {"validation": scores})
+        if "psnr" in row and row["psnr"] > self.best:
+            self.best = row["psnr"]
+            scores = f"PSNR {row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}"
+            self._write_weights(BEST, {"validation": scores})
+
+    def _draw(self) -> None:
+        """New curves, and samples where the last line of the table has scores. Nothing depends on
+        these pictures, so all else is written before them."""
+        if not self.main:
+            return
+        self._write(CURVES, lambda path: write_curves(path, self.rows))
+        samples = self.images[: self.config.run.samples]
+        if samples and "psnr" in self.rows[-1]:
+            self._write(
+                f"{SAMPLES}/step_{self.step:08}.png",
+                lambda path: write_samples(path, self.restorer, samples),
+            )
 
     def _scores(self) -> tuple[float, float]:
         """Mean PSNR and SSIM of the average; each process takes its share of the images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,32 @@ def test_neither_validation_images_nor_samples_are_trained_on(
         caplog.clear()
         assert train(folder, *more) == 0
         assert "3 training images" in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes no control characters in names")
+def test_names_of_files_are_logged_in_one_line(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile = "\x1b[2J\n"
+    for index in range(8):
+        (folder / "photographs" / f"{index}{hostile}damaged.png").write_bytes(b"damaged")
+    save_photograph(folder / "photographs" / f"{hostile}kept apart.png")
+    write_config(folder)
+    assert train(folder) == 0
+    assert "skipped" in caplog.text
+    assert all(record.message.isprintable() for record in caplog.records)
+
+
+def test_hidden_files_are_neither_trained_nor_validated_on(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("photographs/._0.png", "others/._3.png", "others/.trash/4.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no image")
+    write_config(folder, {"data": {"validate": "others"}})
+    assert train(folder) == 0
+    assert "1 validation image;" in caplog.text
+    assert "skipped" not in caplog.text
 
 
 def weights_of_another_run(folder: Path, *changes) -> dict[str, torch.Tensor]:

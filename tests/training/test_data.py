@@ -61,7 +61,10 @@ def first(patches: Patches, count: int) -> tuple[Tensor, Tensor]:
 
 
 def test_images_of_all_folders_are_found(tmp_path: Path) -> None:
-    for name in ("a/2.png", "a/1.JPG", "b/deep/3.webp", "b/run/4.png", "b/notes.txt"):
+    for name in (
+        *("a/2.png", "a/1.JPG", "b/deep/3.webp", "b/run/4.png", "b/notes.txt"),
+        *("a/._1.JPG", "b/.thumbnails/3.webp", "b/deep/.trash/old/5.png"),
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     folders = [tmp_path / "b", tmp_path / "a"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import os
 import pickle
@@ -17,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir_core import files
+from swinir_core import files, metrics
 from swinir_core.checkpoint import read_checkpoint
 from swinir_core.cli import main
 from swinir_core.config import SwinIRConfig
@@ -211,6 +212,35 @@ def test_a_full_disk_loses_nothing(
     again = resumed(config)
     assert again.run()
     assert same_weights(again.average, whole.average)
+
+
+@pytest.mark.parametrize("perfect", [1, 2])
+def test_images_restored_without_any_error(
+    folder: Path, perfect: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "photographs" / "0.png").rename(folder / "others" / "0.png")
+    scores = itertools.cycle([math.inf, math.inf if perfect == 2 else 30.0])
+    monkeypatch.setattr(metrics, "psnr", lambda *_, **__: next(scores))
+    config = tiny_config(folder, {"data": {"validate": "others"}})
+    assert tiny_trainer(config).run()
+    assert {path.name for path in config.run.out.iterdir()} > {"best.safetensors", "curves.png"}
+    again = resumed(config)
+    assert again.best == again.rows[-1]["psnr"] == (65 if perfect == 1 else 100)
+
+
+def test_all_is_saved_before_pictures_are_drawn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    config = tiny_config(folder, {"data": {"validate": "others"}})
+    monkeypatch.setattr("swinir_core.training.trainer.write_curves", fail)
+    with pytest.raises(ZeroDivisionError):
+        tiny_trainer(config).run()
+    again = resumed(config)
+    assert again.step == again.rows[-1]["step"] == 6
+    assert again.best == pytest.approx(again.rows[-1]["psnr"], abs=1e-4)
 
 
 def test_a_folder_that_cannot_be_made_is_said(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -173,12 +174,15 @@ CURVES = {
     "flat": [(1, 2.0), (2, 2.0)],
     "zero": [(0, 0.0)],
     "huge": [(1, 1e30), (2, 1e-30)],
+    "perfect at last": [(1, 30.0), (2, math.inf)],
+    "no number at first": [(1, math.nan), (2, 30.0), (3, -math.inf)],
 }
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_curves(name: str) -> None:
-    picture = draw_curves({"loss": CURVES[name], "nothing": []})
+    nothing = [(1, math.inf), (2, math.nan)]
+    picture = draw_curves({"loss": CURVES[name], "nothing": [], "nothing finite": nothing})
     assert picture.size == (WIDTH, HEIGHT)
     line = (np.asarray(picture) == (20, 100, 180)).all(axis=-1)
     rows, columns = np.nonzero(line)
