@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core.quality import compare
+from ..swinir_core.images.quality import compare
 from . import host
 
 LUMA = "Y (luma)"

@@ -7,8 +7,8 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..swinir_core import bundled_models, read_checkpoint
+from ..swinir_core.checkpoints.models import describe
 from ..swinir_core.errors import OtherNetworkError
-from ..swinir_core.models import describe
 from . import host
 from .upscale_model import SwinIRUpscaleModel
 

@@ -11,10 +11,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..swinir_core import Restorer, TileSettings
-from ..swinir_core.execution import Piece
-from ..swinir_core.masking import fit
-from ..swinir_core.preview import Preview
-from ..swinir_core.restorer import check_images, checked_mask
+from ..swinir_core.restoration.execution import Piece
+from ..swinir_core.restoration.masking import fit
+from ..swinir_core.restoration.preview import Preview
+from ..swinir_core.restoration.restorer import check_images, checked_mask
 from . import host
 from .runnable import Runnable, runnable
 from .tile_settings import TileSettingsType

@@ -13,8 +13,8 @@ from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 from torch import Tensor, nn
 
 from ..swinir_core import SwinIR
-from ..swinir_core.image_model import ImageModel
-from ..swinir_core.recognise import BUFFER_SUFFIXES, recognise
+from ..swinir_core.checkpoints.recognise import BUFFER_SUFFIXES, recognise
+from ..swinir_core.restoration.image_model import ImageModel
 from . import host
 from .upscale_model import SwinIRUpscaleModel
 

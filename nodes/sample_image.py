@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core.samples import SAMPLES, degraded, read_sample, views
+from ..swinir_core.degradation.samples import SAMPLES, degraded, read_sample, views
 from . import host
 
 NO_JPEG = 100

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 
 from ..swinir_core import Checkpoint, CheckpointError, SwinIR, write_checkpoint
+from ..swinir_core.checkpoints.names import check_name
 from ..swinir_core.errors import WriteError
 from ..swinir_core.files import remove_abandoned
-from ..swinir_core.model_names import check_name
 from . import host
 from .runnable import runnable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..swinir_core import TileSettings
-from ..swinir_core.tiling import MODES
+from ..swinir_core.restoration.tiles import MODES
 from . import host
 
 TileSettingsType = io.Custom("SWINIR_TILE_SETTINGS")

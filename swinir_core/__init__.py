@@ -8,25 +8,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import metrics
-    from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-    from .config import PRESETS, SwinIRConfig
+    from .checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+    from .checkpoints.models import ModelInfo, bundled_models, load_model
     from .errors import Cancelled, CheckpointError, ImageError
-    from .memory import estimate_memory
-    from .models import ModelInfo, bundled_models, load_model
-    from .network import SwinIR
-    from .restorer import Restorer
-    from .tiling import TileSettings
+    from .images import metrics
+    from .network.config import PRESETS, SwinIRConfig
+    from .network.memory import estimate_memory
+    from .network.swinir import SwinIR
+    from .restoration.restorer import Restorer
+    from .restoration.tiles import TileSettings
 
 _NAMES = {
-    "checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),
-    "config": ("PRESETS", "SwinIRConfig"),
+    "checkpoints.checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),
+    "checkpoints.models": ("ModelInfo", "bundled_models", "load_model"),
     "errors": ("Cancelled", "CheckpointError", "ImageError"),
-    "memory": ("estimate_memory",),
-    "models": ("ModelInfo", "bundled_models", "load_model"),
-    "network": ("SwinIR",),
-    "restorer": ("Restorer",),
-    "tiling": ("TileSettings",),
+    "network.config": ("PRESETS", "SwinIRConfig"),
+    "network.memory": ("estimate_memory",),
+    "network.swinir": ("SwinIR",),
+    "restoration.restorer": ("Restorer",),
+    "restoration.tiles": ("TileSettings",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -52,7 +52,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "metrics":
-        return import_module(".metrics", __name__)
+        return import_module(".images.metrics", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

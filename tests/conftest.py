@@ -6,7 +6,14 @@ import pytest
 from torch import Tensor
 
 from swinir_core import Restorer
-from tests.reference import CONFIG, GRAY, SMALL, network, official_state_dict, reference_network
+from tests.support.reference import (
+    CONFIG,
+    GRAY,
+    SMALL,
+    network,
+    official_state_dict,
+    reference_network,
+)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .init import init_weights
+    from ..network.initialisation import init_weights
 
 __all__ = ["init_weights"]
 
@@ -11,7 +11,7 @@ __all__ = ["init_weights"]
 def __getattr__(name: str) -> Any:
     """So that reading a configuration need not wait for torch."""
     if name == "init_weights":
-        from .init import init_weights
+        from ..network.initialisation import init_weights
 
         return init_weights
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

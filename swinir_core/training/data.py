@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..color import to_channels
 from ..errors import ImageError
-from ..image_files import images_in
-from ..image_reading import open_image
-from ..levels import to_floats
+from ..image_files.finding import images_in
+from ..image_files.reading import open_image
+from ..images.color import to_channels
+from ..images.levels import to_floats
 from .tasks import Task
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..evaluation.scoring import restored
+from ..evaluation.test_sets import PixelPair
 from ..files import replacing
-from ..levels import to_integers
-from ..restorer import Restorer
-from ..scoring import restored
-from ..test_sets import PixelPair
+from ..images.levels import to_integers
+from ..restoration.restorer import Restorer
 from .curves import draw_curves
 
 LOG = "log.csv"

@@ -2,7 +2,7 @@
 
 import math
 
-from .settings import ScheduleSettings
+from .settings.settings import ScheduleSettings
 
 FINAL_SHARE = 1 / 500
 """Of the highest learning rate, at the end of a cosine."""

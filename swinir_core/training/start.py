@@ -10,22 +10,22 @@ from pathlib import Path
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..checkpoint import Checkpoint, read_checkpoint
-from ..config import SwinIRConfig
+from ..checkpoints.checkpoint import Checkpoint, read_checkpoint
+from ..checkpoints.models import find_model
+from ..evaluation.protocol import Protocol
+from ..evaluation.test_sets import ImagePair, PixelPair, read_pair
 from ..file_names import listed
 from ..files import check_target, remove_abandoned, replacing
-from ..models import find_model
-from ..network import SwinIR
-from ..protocol import Protocol
-from ..test_sets import ImagePair, PixelPair, read_pair
-from .checkpointing import STATE, read_state, take_over
-from .config import TrainConfig
+from ..network.config import SwinIRConfig
+from ..network.initialisation import init_weights
+from ..network.swinir import SwinIR
 from .data import Patches, Photos, image_paths
-from .init import init_weights
-from .objective import Objective
+from .losses.objective import Objective
 from .report import SAMPLES
 from .runtime import make_accelerator, memory_for_images
-from .tables import SettingError
+from .saves import STATE, read_state, take_over
+from .settings.files import TrainConfig
+from .settings.tables import SettingError
 from .tasks import Task, build_task
 from .trainer import Trainer
 from .validation import baseline, read_validation, spread

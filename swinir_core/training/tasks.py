@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from ..protocol import Protocol, short_name
-from ..recipes import MARGINS, random_input
-from .settings import DegradationSettings, TaskSettings
+from ..degradation.recipes import MARGINS, random_input
+from ..evaluation.protocol import Protocol, short_name
+from .settings.settings import DegradationSettings, TaskSettings
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,11 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..network import SwinIR
-from ..scoring import mean_scores, paper_restorer
-from ..test_sets import PixelPair
-from .checkpointing import BEST, LAST, STATE, keeping_saves, write_state, write_weights
-from .config import TrainConfig
+from ..evaluation.scoring import mean_scores, paper_restorer
+from ..evaluation.test_sets import PixelPair
+from ..network.swinir import SwinIR
 from .data import Patches, batches
-from .objective import Critic, Objective
+from .losses.objective import Critic, Objective
 from .report import (
     CURVES,
     LOG,
@@ -39,7 +37,9 @@ from .report import (
     write_samples,
 )
 from .runtime import keep_freed_memory, stop_signals
+from .saves import BEST, LAST, STATE, keeping_saves, write_state, write_weights
 from .schedule import ema_decay, learning_rate
+from .settings.files import TrainConfig
 from .validation import scores
 
 LOOK_EVERY = 10

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ..protocol import Protocol
-from ..restorer import Restorer
-from ..scoring import mean_scores, restored, score, untouched
-from ..test_sets import PixelPair, find_pairs, read_pair
+from ..evaluation.protocol import Protocol
+from ..evaluation.scoring import mean_scores, restored, score, untouched
+from ..evaluation.test_sets import PixelPair, find_pairs, read_pair
+from ..restoration.restorer import Restorer
 
 Item = TypeVar("Item")
 

@@ -20,11 +20,7 @@ from PIL import Image
 
 from tests.browser.frontend import Frontend, find_chromium, open_frontend, view_of
 from tests.browser.pictures import SIDE, before_and_after, save_jpeg, save_screenshot
-from tests.browser.supplies import (
-    bring_checkpoint,
-    bring_upscale_model,
-    make_checkpoint,
-)
+from tests.browser.supplies import bring_checkpoint, bring_upscale_model, make_checkpoint
 from tests.browser.workflows import WORKFLOWS, Workflow
 from tests.host.comfy_host import ComfyHost
 from tests.host.conftest import REPOSITORY, find_home, find_python

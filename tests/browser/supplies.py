@@ -11,7 +11,7 @@ import safetensors.torch
 import swinir_core as sc
 from tests.browser.workflows.parts import CHECKPOINT, ESRGAN
 from tests.host.comfy_host import ComfyHost
-from tests.reference import fresh_reference
+from tests.support.reference import fresh_reference
 
 
 def bring_upscale_model(host: ComfyHost) -> Path:

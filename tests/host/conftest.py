@@ -17,7 +17,7 @@ from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 import swinir_core as sc
 from tests.host.comfy_host import PACK, ComfyHost
-from tests.reference import fresh_reference
+from tests.support.reference import fresh_reference
 
 REPOSITORY = Path(__file__).parents[2]
 PACK_FOLDER = Path(os.environ.get("SWINIR_PACK", REPOSITORY))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import swinir_core as sc
-from swinir_core.quality import compare
-from swinir_core.samples import SAMPLES, degraded, read_sample, views
+from swinir_core.degradation.samples import SAMPLES, degraded, read_sample, views
+from swinir_core.images.quality import compare
 from tests.host.comfy_host import ComfyHost, Graph
 from tests.host.conftest import (
     assert_same,

@@ -11,14 +11,7 @@ import pytest
 
 import swinir_core as sc
 from tests.host.comfy_host import ComfyHost
-from tests.host.conftest import (
-    assert_same,
-    make_picture,
-    save,
-    tiny_model,
-    to_tensor,
-    trouble_in,
-)
+from tests.host.conftest import assert_same, make_picture, save, tiny_model, to_tensor, trouble_in
 from tests.host.graphs import link, node, ours, theirs, tiled, upscaling
 
 pytestmark = pytest.mark.host

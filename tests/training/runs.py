@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from swinir_core.network import SwinIR
-from swinir_core.training.config import TrainConfig, read_config
+from swinir_core.network.initialisation import init_weights
+from swinir_core.network.swinir import SwinIR
 from swinir_core.training.data import Patches, Photos
-from swinir_core.training.init import init_weights
-from swinir_core.training.objective import Objective
+from swinir_core.training.losses.objective import Objective
 from swinir_core.training.runtime import make_accelerator
+from swinir_core.training.settings.files import TrainConfig, read_config
+from swinir_core.training.settings.tables import as_toml
 from swinir_core.training.start import find_images, network_config
-from swinir_core.training.tables import as_toml
 from swinir_core.training.tasks import build_task
 from swinir_core.training.trainer import Trainer
 

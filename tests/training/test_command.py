@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from swinir_core import load_model
-from swinir_core.checkpoint import read_checkpoint, write_checkpoint
-from swinir_core.cli import main
-from swinir_core.training.config import read_config
+from swinir_core.checkpoints.checkpoint import read_checkpoint, write_checkpoint
+from swinir_core.cli.main import main
 from swinir_core.training.report import read_rows
+from swinir_core.training.settings.files import read_config
 from tests.training.runs import GAN, SR, save_photograph, write_config
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swinir_core.training.config import find_config, read_config
+from swinir_core.training.settings.files import find_config, read_config
 from tests.training.runs import JPEG, SR, tiny_config, write_config
 
 

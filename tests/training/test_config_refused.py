@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from swinir_core.cli import main
-from swinir_core.training.config import ConfigError, find_config, read_config
-from swinir_core.training.settings import DataSettings, ScheduleSettings
-from swinir_core.training.tables import SettingError
+from swinir_core.cli.main import main
+from swinir_core.training.settings.files import ConfigError, find_config, read_config
+from swinir_core.training.settings.settings import DataSettings, ScheduleSettings
+from swinir_core.training.settings.tables import SettingError
 from tests.training.runs import JPEG, SR, config_text, write_config
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from swinir_core import image_io
-from swinir_core.color import rgb_to_gray
-from swinir_core.degradation import bicubic_resize
+from swinir_core.degradation.noise_and_jpeg import bicubic_resize
+from swinir_core.image_files import writing as image_io
+from swinir_core.images.color import rgb_to_gray
 from swinir_core.training.data import (
     Patches,
     Photos,
@@ -22,7 +22,7 @@ from swinir_core.training.data import (
     read_pixels,
     turned,
 )
-from swinir_core.training.settings import DegradationSettings, TaskSettings
+from swinir_core.training.settings.settings import DegradationSettings, TaskSettings
 from swinir_core.training.tasks import Task, build_task
 
 PLENTY = 2**30

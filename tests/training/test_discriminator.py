@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swinir_core.training.discriminator import UNetDiscriminator
-from swinir_core.training.losses import discriminator_loss
+from swinir_core.training.losses.discriminator import UNetDiscriminator
+from swinir_core.training.losses.pixel import discriminator_loss
 from tests.training.runs import random_images
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from swinir_core.training.losses import (
+from swinir_core.training.losses.pixel import (
     GAN_WEIGHT,
     charbonnier,
     discriminator_loss,

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from swinir_core.training.perceptual import TORCHVISION_FILE, PerceptualLoss
+from swinir_core.training.losses.perceptual import TORCHVISION_FILE, PerceptualLoss
 from tests.training.runs import random_images
 
 VGG_CONVS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)

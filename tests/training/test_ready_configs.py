@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from swinir_core.cli import main
-from swinir_core.network import SwinIR
-from swinir_core.training.config import find_config, read_config, ready_configs
+from swinir_core.cli.main import main
+from swinir_core.network.swinir import SwinIR
+from swinir_core.training.settings.files import find_config, read_config, ready_configs
 from swinir_core.training.start import network_config
 
 LAPTOP = {"window_size": 8, "embed_dim": 48, "depths": (4, 4, 4), "num_heads": (3, 3, 3)}

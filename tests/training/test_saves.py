@@ -18,13 +18,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir_core import files, metrics
-from swinir_core.checkpoint import read_checkpoint
-from swinir_core.cli import main
-from swinir_core.config import SwinIRConfig
-from swinir_core.training.checkpointing import SaveError, read_state
+from swinir_core import files
+from swinir_core.checkpoints.checkpoint import read_checkpoint
+from swinir_core.cli.main import main
+from swinir_core.images import metrics
+from swinir_core.network.config import SwinIRConfig
 from swinir_core.training.data import Patches
 from swinir_core.training.report import read_rows
+from swinir_core.training.saves import SaveError, read_state
 from swinir_core.training.start import start_folder
 from swinir_core.training.trainer import Trainer
 from tests.training.runs import GAN, JPEG, SR, tiny_config, tiny_trainer, write_config
@@ -86,7 +87,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 KILLED = """
 import os, signal, sys
 import torch
-from swinir_core.cli import main
+from swinir_core.cli.main import main
 from swinir_core.training import data
 torch.set_num_threads(1)
 get = data.Patches.__getitem__

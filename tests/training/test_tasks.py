@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swinir_core.blind_degradation import degrade_blindly
-from swinir_core.degradation import bicubic_resize
-from swinir_core.protocol import Protocol
-from swinir_core.training.settings import DegradationSettings, TaskSettings
+from swinir_core.degradation.blind import degrade_blindly
+from swinir_core.degradation.noise_and_jpeg import bicubic_resize
+from swinir_core.evaluation.protocol import Protocol
+from swinir_core.training.settings.settings import DegradationSettings, TaskSettings
 from swinir_core.training.tasks import Task, build_task
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir_core.config import SwinIRConfig
-from swinir_core.network import SwinIR
+from swinir_core.network.config import SwinIRConfig
+from swinir_core.network.swinir import SwinIR
 from swinir_core.training import init_weights
 from swinir_core.training.report import read_rows
 from swinir_core.training.runtime import make_accelerator
 from swinir_core.training.schedule import FINAL_SHARE, ema_decay, learning_rate
-from swinir_core.training.settings import ScheduleSettings
+from swinir_core.training.settings.settings import ScheduleSettings
 from tests.training.runs import GAN, SR, tiny_config, tiny_trainer
 
 

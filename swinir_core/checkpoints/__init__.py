@@ -1,0 +1,1 @@
+"""Files of weights: reading, recognising and writing them, and the bundled models."""

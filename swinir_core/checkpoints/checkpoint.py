@@ -1,0 +1,178 @@
+"""Checkpoints: read any SwinIR file, recognise and check it, write safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import CheckpointError, OtherNetworkError
+from ..files import replacing
+from ..network.config import SwinIRConfig
+from ..network.memory import is_out_of_memory
+from ..network.swinir import SwinIR
+from .containers import SUFFIXES as SUFFIXES
+from .containers import read_tensors, shortened
+from .recognise import BUFFER_SUFFIXES, recognise
+
+CONFIG_KEY = "swinir_config"
+
+# What only a SwinIR has at its beginning, so that what precedes it is a prefix.
+_PREFIX_MARK = "layers.0.residual_group.blocks.0.norm1.weight"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of one SwinIR with the configuration they fit."""
+
+    config: SwinIRConfig
+    state_dict: dict[str, Tensor]
+    """Parameters only, under the official names, on the CPU."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Free provenance text: where the weights come from, what they were trained on."""
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read .safetensors, .pth, .pt or .ckpt; pickled files as data, running nothing in them.
+
+    Wrappers (``params_ema`` before ``params``, ``state_dict``, ...), prefixes (``module.``,
+    ``_orig_mod.``, ``netG.``, ...) and saved buffers are taken off. The configuration comes from
+    our own header where there is one, else from the weights. Raises ``CheckpointError`` naming the
+    file when it cannot be read, is not a SwinIR, or contradicts itself. Names, shapes and types are
+    checked while the file is only mapped: no more is taken into memory than the weights of a
+    SwinIR, once they are known to be one's.
+    """
+    path = Path(path)
+    weights, metadata = read_tensors(path)
+    try:
+        return _interpret(weights, metadata, path.stat().st_size)
+    except ValueError as error:
+        other = isinstance(error, OtherNetworkError)
+        kind = OtherNetworkError if other else CheckpointError
+        raise kind(f"{path.name}: {shortened(error)}.") from error
+    except Exception as error:
+        reason = f"its weights cannot be read ({type(error).__name__}: {shortened(error)})"
+        if is_out_of_memory(error):
+            reason = "its weights do not fit into the memory of this machine"
+        raise CheckpointError(f"{path.name}: {reason}.") from error
+
+
+def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: int) -> Checkpoint:
+    weights = _strip_prefix(weights)
+    for key, weight in weights.items():
+        if weight.is_meta:
+            raise ValueError(f"{key!r} holds no ordinary numbers")
+    header = metadata.pop(CONFIG_KEY, None)
+    metadata.pop("format", None)
+    config = recognise(weights) if header is None else _config_from_header(header)
+    mean = weights.get("mean")  # A buffer in some forks, a plain attribute in the original.
+    if mean is not None and tuple(mean.squeeze().shape) in ((), (config.in_channels,)):
+        config = replace(config, mean=tuple(mean.flatten().expand(config.in_channels).tolist()))
+        del weights["mean"]
+    weights = {key: w for key, w in weights.items() if not key.endswith(BUFFER_SUFFIXES)}
+    _check_weights(weights, config)
+    claimed = sum(weight.numel() * weight.element_size() for weight in weights.values())
+    if claimed > file_size:
+        raise ValueError(f"its weights claim {claimed} bytes, the file has {file_size}")
+    return Checkpoint(config, _copied(weights), metadata)
+
+
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers themselves, so that nothing keeps the file mapped when it is replaced. Raises
+    ``ValueError`` where some are not finite."""
+    copies = {}
+    for key, weight in weights.items():
+        copies[key] = weight.detach().clone(memory_format=torch.contiguous_format)
+        if not copies[key].isfinite().all():
+            raise ValueError(f"{key!r} contains NaN or infinite values")
+    return copies
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype | None = None
+) -> None:
+    """Write ``checkpoint`` as .safetensors, in ``dtype`` or as it is.
+
+    The configuration and the provenance go into the header. The file appears whole or not at all.
+    Missing folders are made. Raises ``CheckpointError`` for another suffix and for weights that
+    are not finite in ``dtype``, and ``WriteError`` when the disk refuses.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".safetensors":
+        raise CheckpointError(f"{path.name}: checkpoints are written as .safetensors; rename it.")
+    tensors = {
+        key: weight.detach().to("cpu", dtype or weight.dtype).contiguous()
+        for key, weight in sorted(checkpoint.state_dict.items())
+    }
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path.name}: {key!r} is not finite in {tensor.dtype}.")
+    header = {
+        **checkpoint.metadata,
+        "format": "pt",
+        CONFIG_KEY: json.dumps(checkpoint.config.to_dict()),
+    }
+    with replacing(path) as part, part.open("wb") as file:
+        file.writelines(_serialised(tensors, header))
+
+
+def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, memoryview]:
+    """Header and numbers of a .safetensors file, the same for the same contents: the library writes
+    metadata in an order that it draws anew each time."""
+    data = memoryview(save(tensors, metadata))
+    numbers = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(bytes(data[8:numbers]))
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # The numbers begin at a multiple of eight bytes.
+    return len(text).to_bytes(8, "little") + text, data[numbers:]
+
+
+def _strip_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what wrappers such as DataParallel, torch.compile or a trainer put before names.
+
+    Where several networks lie side by side, an averaged one (``ema``) is preferred.
+    """
+    weights = {key.replace("_orig_mod.", ""): weight for key, weight in weights.items()}
+    prefixes = {key.removesuffix(_PREFIX_MARK) for key in weights if key.endswith(_PREFIX_MARK)}
+    if not prefixes:
+        return weights
+    prefix = min(prefixes, key=lambda p: ("ema" not in p, len(p), p))
+    return {
+        key[len(prefix) :]: weight
+        for key, weight in weights.items()
+        if key.startswith(prefix) and key != f"{prefix}n_averaged"
+    }
+
+
+def _config_from_header(header: str) -> SwinIRConfig:
+    try:
+        return SwinIRConfig.from_dict(json.loads(header))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its header holds no valid configuration ({error})") from error
+
+
+def _check_weights(weights: Mapping[str, Tensor], config: SwinIRConfig) -> None:
+    """Names, shapes and types of all weights; raises ``ValueError`` at the first fault."""
+    layers = sum(config.depths)
+    if len(weights) < layers:  # Before a network is made that takes seconds to make.
+        raise ValueError(f"it holds {len(weights)} weights, too few for {layers} Swin layers")
+    expected = {k: tuple(p.shape) for k, p in SwinIR(config, device="meta").state_dict().items()}
+    missing = [key for key in expected if key not in weights]
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing, the first is {missing[0]!r}")
+    unknown = [key for key in weights if key not in expected]
+    if unknown:
+        raise ValueError(f"{len(unknown)} weights do not belong to it, the first is {unknown[0]!r}")
+    for key, weight in weights.items():
+        shape = tuple(weight.shape)
+        if shape != expected[key]:
+            raise ValueError(f"{key!r} has shape {shape}, {expected[key]} expected")
+        if weight.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(f"{key!r} holds {weight.dtype}, floating point numbers expected")

@@ -1,0 +1,109 @@
+"""Models by name: the bundled ones, and any file."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from ..errors import CheckpointError
+from ..network.config import SwinIRConfig
+from ..network.swinir import SwinIR
+from .checkpoint import CONFIG_KEY, Checkpoint, read_checkpoint
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+DEFAULT_MODEL = "upscale_x2_light"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that comes with the package."""
+
+    name: str
+    task: str
+    scale: int
+    path: Path
+    description: str
+    scores: dict[str, str]
+    """Measured results by protocol, such as ``{"Set5 PSNR-Y": "35.4 dB"}``."""
+
+    @property
+    def title(self) -> str:
+        """The name for people: ``upscale_x2_light`` is "upscale x2 (light)"."""
+        *words, size = self.name.split("_")
+        return f"{' '.join(words)} ({size})"
+
+
+def bundled_models() -> list[ModelInfo]:
+    """Every model in the package, the default first, the rest sorted by name. Reads only the
+    headers of the files."""
+    models = [_model_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
+    return sorted(models, key=lambda model: model.name != DEFAULT_MODEL)
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """What a model is, in two short lines: its task, images and storage, its size."""
+    config, weights = checkpoint.config, checkpoint.state_dict.values()
+    task = config.task.replace("_sr", " SR").replace("jpeg", "JPEG").replace("_", " ")
+    images = "gray" if config.in_channels == 1 else "RGB"
+    types = " and ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights}))
+    count = sum(weight.numel() for weight in weights) / 1e6
+    same_depth = len(set(config.depths)) == 1
+    depths = [len(config.depths), config.depths[0]] if same_depth else config.depths
+    layers = ("x" if same_depth else "+").join(map(str, depths))
+    return (
+        f"{task}, x{config.scale}, {images}, stored in {types},\n"
+        f"{count:.2f}M weights, {config.embed_dim} channels, {layers} layers"
+    )
+
+
+def load_model(
+    path_or_bundled_name: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> SwinIR:
+    """A bundled model by name, or any file ``read_checkpoint`` reads, ready to run and frozen.
+
+    ``dtype`` is the precision of the heavy arithmetic; ``None`` means float32. Raises
+    ``CheckpointError``.
+    """
+    return build_model(read_checkpoint(find_model(path_or_bundled_name)), device, dtype)
+
+
+def build_model(
+    checkpoint: Checkpoint, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> SwinIR:
+    """The network of ``checkpoint`` with its weights, in evaluation mode and frozen."""
+    model = SwinIR(checkpoint.config, device=device, dtype=dtype or torch.float32)
+    model.load_state_dict(checkpoint.state_dict)
+    return model.eval().requires_grad_(False)
+
+
+def find_model(path_or_bundled_name: str | os.PathLike[str]) -> Path:
+    """The file of a bundled model, or the path itself. Raises ``CheckpointError``."""
+    bundled = WEIGHTS / f"{path_or_bundled_name}.safetensors"
+    if bundled.parent == WEIGHTS and bundled.is_file():
+        return bundled
+    path = Path(path_or_bundled_name)
+    if not path.exists():
+        names = ", ".join(info.name for info in bundled_models())
+        raise CheckpointError(f"{path}: neither a file nor a bundled model; bundled are {names}.")
+    return path
+
+
+def _model_info(path: Path) -> ModelInfo:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    config = SwinIRConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
+    return ModelInfo(
+        path.stem,
+        config.task,
+        config.scale,
+        path,
+        metadata.get("description", ""),
+        json.loads(metadata.get("scores", "{}")),
+    )

@@ -1,0 +1,1 @@
+"""Low-quality images made from good ones, for training, evaluation and examples."""

@@ -1,0 +1,93 @@
+"""The bundled pictures, clean or made worse by a chosen amount.
+
+Where they come from is told in ``samples/README.md``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from ..images.color import rgb_to_gray
+from ..images.levels import to_floats, to_integers
+from .noise_and_jpeg import add_gaussian_noise, bicubic_resize, jpeg_compress
+
+_FOLDER = Path(__file__).parents[1] / "samples"
+_FILES = {
+    "cat": "chelsea.png",
+    "coffee": "coffee.png",
+    "rocket": "rocket.png",
+    "astronaut": "astronaut.png",
+}
+
+SAMPLES = tuple(_FILES)
+"""Names of the pictures."""
+
+
+def read_sample(name: str) -> np.ndarray:
+    """A bundled picture, float32 (H, W, 3) in 0..1. Raises ``ValueError`` for another name."""
+    if name not in _FILES:
+        raise ValueError(f"There is no sample picture {name!r}; choose {', '.join(SAMPLES)}.")
+    with PIL.Image.open(_FOLDER / _FILES[name]) as picture:
+        return to_floats(np.asarray(picture))
+
+
+def views(image: np.ndarray, count: int) -> list[np.ndarray]:
+    """The picture (H, W, C) itself, or ``count`` views of three quarters of it that move from its
+    upper left to its lower right corner, as the frames of a short video.
+
+    The sides of a view are multiples of 24, so that they are even, as video files want them, also
+    when divided by 2, 3 or 4. Raises ``ValueError`` for fewer than one.
+    """
+    if count < 1:
+        raise ValueError(f"There must be at least one frame, got {count}.")
+    if count == 1:
+        return [image]
+    height, width = (side * 3 // 4 // 24 * 24 for side in image.shape[:2])
+    found = []
+    for index in range(count):
+        way = index / (count - 1)
+        top, left = round(way * (image.shape[0] - height)), round(way * (image.shape[1] - width))
+        found.append(image[top : top + height, left : left + width])
+    return found
+
+
+def degraded(
+    image: np.ndarray,
+    shrink: int = 1,
+    noise: float = 0,
+    jpeg_quality: int | None = None,
+    gray: bool = False,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture made worse, and what a perfect restoration of it would be.
+
+    image: (H, W, 3), float32 in 0..1.
+    shrink: divides both sides, by MATLAB's bicubic.
+    noise: standard deviation of Gaussian noise, in levels of 255; the same for the same ``seed``.
+    jpeg_quality: libjpeg's, 1 to 100; ``None`` compresses nothing.
+    gray: first reduces the picture to its luma, BT.601.
+    Returns float32 (h, w, 3) and (shrink * h, shrink * w, 3), both in 0..1 and after ``gray``, of
+    three equal channels then. Noise and JPEG come after shrinking, in this order. The second is
+    the picture itself, less what does not divide by ``shrink`` at its right and lower edge.
+    Raises ``ValueError`` where fewer than one pixel would be left, and for what the functions of
+    ``degradation`` refuse.
+    """
+    height, width, channels = image.shape
+    if not 1 <= shrink <= min(height, width):
+        raise ValueError(
+            f"shrink must be 1 to {min(height, width)} for this picture, got {shrink}."
+        )
+    original = image[: height // shrink * shrink, : width // shrink * shrink]
+    if gray:
+        original = rgb_to_gray(original)[..., None]
+    result = original if shrink == 1 else bicubic_resize(original, 1 / shrink)
+    if noise:
+        result = add_gaussian_noise(result, noise, np.random.default_rng(seed))
+    result = result.clip(0, 1)
+    if jpeg_quality is not None:
+        result = to_floats(jpeg_compress(to_integers(result), jpeg_quality))
+    copies = channels if gray else 1
+    return result.repeat(copies, axis=2), original.repeat(copies, axis=2)

@@ -1,0 +1,1 @@
+"""Scores by the protocol of the paper's tables."""

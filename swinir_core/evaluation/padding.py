@@ -1,0 +1,40 @@
+"""The padding of the paper's evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..restoration.image_model import Wrapper
+
+
+class SymmetricPadding(Wrapper):
+    """A model whose images are padded as in the paper's evaluation: mirrored at the bottom and
+    right edge, the edge itself repeated, up to the next whole window even where they end with one.
+
+    Itself a model that a ``Restorer`` runs. Where an image is smaller than what it lacks, the
+    model pads the rest.
+    """
+
+    @property
+    def stages(self) -> Sequence[nn.Module]:
+        return self.model.stages
+
+    def estimate_memory(
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
+    ) -> int:
+        """Peak growth in bytes, the padded input included."""
+        height, width = self._padded(height), self._padded(width)
+        padded = batch * self.in_channels * height * width * dtype.itemsize
+        return padded + self.model.estimate_memory(height, width, dtype, device, batch)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = torch.cat([x, x.flip(-2)], -2)[..., : self._padded(height), :]
+        x = torch.cat([x, x.flip(-1)], -1)[..., : self._padded(width)]
+        return self.model(x)[..., : height * self.scale, : width * self.scale]
+
+    def _padded(self, side: int) -> int:
+        return (side // self.alignment + 1) * self.alignment

@@ -1,0 +1,115 @@
+"""The protocol of the paper's tables: how a model is measured for its task.
+
+``docs/evaluation.md`` says how the steps follow the reference implementation
+(https://github.com/JingyunLiang/SwinIR, main_test_swinir.py), and what differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..degradation.recipes import TASKS
+from ..images.metrics import PSNR_B_LEAST, SSIM_LEAST
+from ..network.config import SwinIRConfig
+
+DEFAULT_SIGMA = 25.0
+DEFAULT_QUALITY = 10
+_UNTOUCHED = {"sr": "bicubic", "real_sr": "bicubic", "denoise": "noisy", "jpeg": "JPEG"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How inputs are made from good images, and how results are scored."""
+
+    task: str
+    """One of ``TASKS``."""
+
+    scale: int
+    """Output pixels per input pixel along one side."""
+
+    channels: int
+    """Of the images that are restored and compared: 1 (gray) or 3 (RGB)."""
+
+    sigma: float | None = None
+    """Standard deviation of the noise in levels of 255; ``None`` unless denoising."""
+
+    quality: int | None = None
+    """Quality of the JPEG files, 1 to 100; ``None`` for other tasks."""
+
+    @property
+    def border(self) -> int:
+        """Pixels on every side of a result that scores ignore."""
+        return self.scale if self.enlarges else 0
+
+    @property
+    def least_side(self) -> int:
+        """Pixels a good image must have on either side to be scored."""
+        return 2 * self.border + (PSNR_B_LEAST if self.task == "jpeg" else SSIM_LEAST)
+
+    @property
+    def y_channel(self) -> bool:
+        """Whether scores compare the Y channel only, and not all channels."""
+        return self.enlarges
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether the task is super-resolution."""
+        return self.task in ("sr", "real_sr")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, PSNR first."""
+        if self.enlarges:
+            return ("PSNR-Y", "SSIM-Y")
+        return ("PSNR", "SSIM", "PSNR-B") if self.task == "jpeg" else ("PSNR", "SSIM")
+
+    @property
+    def untouched(self) -> str:
+        """Label of the scores of the inputs themselves."""
+        return _UNTOUCHED[self.task]
+
+
+def short_name(task: str) -> str:
+    """The one of ``TASKS`` to which a task in the sense of ``SwinIRConfig`` belongs."""
+    return task if task == "real_sr" else task.rpartition("_")[2]
+
+
+def find_protocol(
+    config: SwinIRConfig,
+    task: str | None = None,
+    sigma: float | None = None,
+    quality: int | None = None,
+    gray: bool = False,
+) -> Protocol:
+    """The protocol for a model of ``config``: by default that of the model's own task, at sigma 25
+    or quality 10.
+
+    Super-resolution takes RGB images whatever the model's channels are, of which a gray model
+    restores one by one; the other tasks take gray ones for a gray model and where ``gray`` says
+    so. Raises ``ValueError`` for what contradicts the model or the task.
+    """
+    task = task or short_name(config.task)
+    if task not in TASKS:
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+    enlarges = task in ("sr", "real_sr")
+    if enlarges and config.scale == 1:
+        raise ValueError(f"the model does not enlarge, which {task} asks for; try denoise or jpeg")
+    if not enlarges and config.scale > 1:
+        raise ValueError(f"the model enlarges {config.scale} times, which {task} does not; try sr")
+    given = {"sigma": (sigma, "denoise"), "quality": (quality, "jpeg")}
+    for name, (value, its_task) in given.items():
+        if value is not None and task != its_task:
+            raise ValueError(f"a {name} is for {its_task}, not for {task}")
+    if gray and enlarges:
+        raise ValueError(f"gray images are for denoise and jpeg, not for {task}")
+    if sigma is not None and not 0 < sigma <= 255:
+        raise ValueError(f"sigma must be a level above 0 and up to 255, got {sigma}")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"quality must be 1 to 100, got {quality}")
+    return Protocol(
+        task,
+        config.scale,
+        channels=1 if gray or (config.in_channels == 1 and not enlarges) else 3,
+        sigma=(DEFAULT_SIGMA if sigma is None else sigma) if task == "denoise" else None,
+        quality=(DEFAULT_QUALITY if quality is None else quality) if task == "jpeg" else None,
+    )

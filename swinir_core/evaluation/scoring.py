@@ -1,0 +1,76 @@
+"""Scores of a model on the images of a test set, by the protocol of the paper's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..degradation.noise_and_jpeg import bicubic_resize
+from ..images import metrics
+from ..images.levels import to_integers
+from ..network.swinir import SwinIR
+from ..restoration.restorer import Restorer
+from ..restoration.run import Progress
+from .padding import SymmetricPadding
+from .protocol import Protocol
+from .test_sets import ImagePair, read_pair
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What one image scores, by the names in ``Protocol.metrics``; PSNR in dB."""
+
+    name: str
+    output: dict[str, float]
+    untouched: dict[str, float]
+    """Scores of the input itself, which for super-resolution is enlarged by MATLAB's bicubic."""
+
+    tiles: int
+    """Into how many the image was cut for want of memory; not quite the protocol where not 1."""
+
+
+def paper_restorer(
+    model: SwinIR, device: torch.device | str, dtype: torch.dtype, ensemble: bool = False
+) -> Restorer:
+    """Run ``model`` as the paper's evaluation does, or with its x8 self-ensemble."""
+    return Restorer(SymmetricPadding(model), device, dtype, ensemble)
+
+
+def score_image(
+    restorer: Restorer, image: ImagePair, protocol: Protocol, progress: Progress | None = None
+) -> ImageScores:
+    """Restore one image and score it. Raises ``ImageError`` and what ``restorer`` raises."""
+    low, high = read_pair(image, protocol)
+    tiles = restorer.plan(*low.shape[:2]).tile_count
+    output = score(restored(restorer, low, progress), high, protocol)
+    return ImageScores(image.name, output, score(untouched(low, protocol), high, protocol), tiles)
+
+
+def restored(restorer: Restorer, low: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+    """The result for one input (H, W, C): uint8 (scale*H, scale*W, C)."""
+    return to_integers(restorer(torch.from_numpy(low)[None], progress=progress)[0].numpy())
+
+
+def untouched(low: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """An input as an image of the result's size, uint8: for super-resolution enlarged by MATLAB's
+    bicubic."""
+    levels = to_integers(low)
+    return bicubic_resize(levels, protocol.scale) if protocol.enlarges else levels
+
+
+def score(image: np.ndarray, reference: np.ndarray, protocol: Protocol) -> dict[str, float]:
+    """The scores of ``protocol.metrics``; both images uint8 (H, W, C)."""
+    of = {"PSNR": metrics.psnr, "SSIM": metrics.ssim, "PSNR-B": metrics.psnr_b}
+    return {
+        name: of[name.removesuffix("-Y")](image, reference, protocol.border, protocol.y_channel)
+        for name in protocol.metrics
+    }
+
+
+def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean over images of every score; of PSNRs none counts more than ``MOST_DECIBELS``."""
+    most = metrics.MOST_DECIBELS
+    return {name: sum(min(each[name], most) for each in scores) / len(scores) for name in scores[0]}

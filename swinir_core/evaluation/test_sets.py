@@ -1,0 +1,100 @@
+"""Test sets: folders of good images, read together with the network inputs made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..degradation.recipes import NOISE_SEED, fixed_input, good_image
+from ..errors import ImageError
+from ..image_files.finding import find_images
+from ..image_files.reading import open_image
+from ..images.levels import to_floats
+from .protocol import Protocol
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Files of one image of a test set."""
+
+    name: str
+
+    high: Path
+    """The good image."""
+
+    low: Path | None
+    """Its input, where the set brings it."""
+
+    seed: int
+    """Of its blind degradation: its place in the set."""
+
+
+class PixelPair(NamedTuple):
+    """One image of a test set, read."""
+
+    low: np.ndarray
+    """The network's input, float32 (H, W, C) in 0..1, but for noise."""
+
+    high: np.ndarray
+    """What it should become, uint8 (scale*H, scale*W, C)."""
+
+
+def find_pairs(folder: Path, protocol: Protocol) -> list[ImagePair]:
+    """The images of a folder, searched to any depth, or of its ``HR`` folder where it has one.
+
+    For super-resolution inputs are taken from ``LR_bicubic/X2/namex2.png`` beside
+    ``HR/name.png`` where the folder ``LR_bicubic/X2`` exists. Raises ``ImageError`` where there
+    are no images, and for an input that is missing there.
+    """
+    high_folder = folder / "HR" if (folder / "HR").is_dir() else folder
+    low_folder = folder / "LR_bicubic" / f"X{protocol.scale}"
+    has_inputs = protocol.task == "sr" and high_folder != folder and low_folder.is_dir()
+    images = []
+    for seed, (path, inside) in enumerate(find_images([str(high_folder)])):
+        low = low_folder / f"{path.stem}x{protocol.scale}{path.suffix}" if has_inputs else None
+        if low is not None and not low.is_file():
+            raise ImageError(
+                f"{low}: the input of {path} is missing; without the folder {low_folder} all "
+                "inputs are made."
+            )
+        images.append(ImagePair(inside.as_posix(), path, low, seed))
+    return images
+
+
+def read_pair(image: ImagePair, protocol: Protocol) -> PixelPair:
+    """Read a good image, its sides cut to multiples of the scale, and read or make its input.
+
+    Raises ``ImageError`` for files that cannot be read or scored, and where the input that the
+    set brings has another size than follows from the good image.
+    """
+    scale = protocol.scale
+    high = _read(image.high, protocol)
+    height, width = high.shape[0] // scale, high.shape[1] // scale
+    high = high[: height * scale, : width * scale]
+    least = protocol.least_side
+    if min(high.shape[:2]) < least:
+        raise ImageError(f"{image.high} is too small to score: {least}x{least} pixels are needed.")
+    if image.low is None:
+        low = fixed_input(high, image.seed, protocol.task, scale, protocol.sigma, protocol.quality)
+        return PixelPair(low, high)
+    low = _read(image.low, protocol)
+    if low.shape[:2] != (height, width):
+        raise ImageError(
+            f"{image.low} has {low.shape[1]}x{low.shape[0]} pixels, but {image.high} calls for "
+            f"{width}x{height}."
+        )
+    return PixelPair(to_floats(low), high)
+
+
+def seed_of(image: ImagePair, protocol: Protocol) -> int | None:
+    """Seed of the randomness in an input; ``None`` where nothing is random."""
+    if image.low is None and protocol.task == "real_sr":
+        return image.seed
+    return NOISE_SEED if protocol.task == "denoise" else None
+
+
+def _read(path: Path, protocol: Protocol) -> np.ndarray:
+    return good_image(open_image(path).levels(), protocol.task, protocol.channels)

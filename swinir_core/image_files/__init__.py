@@ -1,0 +1,1 @@
+"""Image files: finding, reading and writing them with all that they carry."""

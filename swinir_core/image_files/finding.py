@@ -1,0 +1,185 @@
+"""Which image files a command reads and where each result goes, settled before any work starts."""
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import PIL.Image
+
+from ..errors import ImageError
+from ..file_names import folded
+from ..files import is_one_file, nearest
+from .writing import FORMATS, IMAGE_SUFFIXES
+
+
+def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple[Path, Path]]:
+    """Every image that files, folders and glob patterns name, with its path inside the output.
+
+    A name that exists is taken literally, whatever characters it has. Folders are searched to any
+    depth and patterns may hold ``**``; both keep their inner folders in the output, and leave out
+    hidden files and, where ``output`` is a folder inside them, what is in there.
+
+    Raises ImageError for a name that leads to no image.
+    """
+    return [image for name in inputs for image in _find(name, output)]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Paths, relative to ``folder``, of the image files at any depth in it that are neither hidden
+    nor in a hidden folder, in an order that depends neither on the disk nor on the system."""
+    return _images(folder, (inner.relative_to(folder) for inner in folder.rglob("*")))
+
+
+def plan_outputs(
+    found: Sequence[tuple[Path, Path]], output: Path, suffix: str | None = None
+) -> list[tuple[Path, Path]]:
+    """(source, target) of every image; ``suffix`` replaces that of the sources.
+
+    ``output`` is the target itself where there is one image and the name ends like an image's, and
+    a folder otherwise. A source named twice counts once.
+
+    Raises ImageError when two images would have one target, also where only the file system takes
+    two targets for one; when a target is another image still to be read; or when ``output`` cannot
+    be what it has to be.
+    """
+    unique: dict[Path, tuple[Path, Path]] = {}
+    for path, inside in found:
+        unique.setdefault(path.absolute(), (path, inside))
+    found = list(unique.values())
+
+    with _naming(output):
+        if _names_a_file(output):
+            if len(found) > 1:
+                raise ImageError(
+                    f"{output} is one file, but there are {len(found)} images to write."
+                )
+            if suffix and FORMATS[suffix] != FORMATS.get(output.suffix.lower()):
+                raise ImageError(f"{output} is not a {FORMATS[suffix]} name; leave the format out.")
+            _check_folder(output.parent)
+            return [(path, output) for path, _ in found]
+        _check_folder(output)
+    plan = [
+        (path, output / (inside.with_suffix(suffix) if suffix else inside))
+        for path, inside in found
+    ]
+    _check_distinct(plan)
+    return plan
+
+
+def _check_distinct(plan: Sequence[tuple[Path, Path]]) -> None:
+    """Raise ImageError where a result would take the place of another one or of another image."""
+    sources: dict[str, list[Path]] = defaultdict(list)
+    for source, _ in plan:
+        sources[folded(str(_real(source)))].append(source)
+    written: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
+    for source, target in plan:
+        real = _real(target)
+        key = folded(str(real))
+        for other, its_target in written[key]:
+            if is_one_file(real, _real(its_target)):
+                where = f"{its_target} and {target}, which are one file there"
+                where = target if target == its_target else where
+                raise ImageError(
+                    f"{other} and {source} would both be written to {where}; "
+                    "restore them into separate folders."
+                )
+        for other in sources.get(key, ()):
+            if _real(other) != _real(source) and is_one_file(real, _real(other)):
+                raise ImageError(
+                    f"{target} is itself to be restored; choose another output folder."
+                )
+        written[key].append((source, target))
+
+
+def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
+    path = Path(name)
+    with _naming(path):
+        if path.is_dir():
+            found = _without_results(path, images_in(path), output)
+            if not found:
+                raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
+            return found
+        if path.exists():
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
+            return [(path, Path(path.name))]
+        if not glob.has_magic(name):
+            raise ImageError(f"{path}: no such file or folder.")
+
+        folder, pattern = _split_pattern(path)
+        # Path.glob refuses some patterns that shells accept.
+        matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
+        found = _without_results(folder, _images(folder, map(Path, matches)), output)
+        if not found:
+            raise ImageError(f"{name}: no PNG, JPEG, WebP or TIFF file matches this pattern.")
+        return found
+
+
+def _split_pattern(path: Path) -> tuple[Path, str]:
+    """The longest leading folder that exists, and the pattern inside it."""
+    folder = Path(path.anchor)
+    parts = path.relative_to(path.anchor).parts
+    while (folder / parts[0]).is_dir():
+        folder, parts = folder / parts[0], parts[1:]
+    return folder, str(Path(*parts))
+
+
+def _images(folder: Path, candidates: Iterable[Path]) -> list[Path]:
+    """Those candidates, relative to ``folder``, that are image files and not hidden, in order."""
+
+    def wanted(inside: Path) -> bool:
+        hidden = any(part.startswith(".") and part != ".." for part in inside.parts)
+        return not hidden and inside.suffix.lower() in IMAGE_SUFFIXES
+
+    # By its parts, because Windows compares paths without regard to capitals.
+    in_order = sorted(filter(wanted, candidates), key=lambda inside: inside.parts)
+    return [inside for inside in in_order if (folder / inside).is_file()]
+
+
+def _without_results(
+    folder: Path, images: Iterable[Path], output: Path | None
+) -> list[tuple[Path, Path]]:
+    """Each image with its path inside ``folder``, except what lies in an output folder there."""
+    results = _real(output) if output and output.suffix.lower() not in IMAGE_SUFFIXES else None
+    if results and _real(folder) not in results.parents:
+        results = None
+    return [
+        (folder / inside, inside)
+        for inside in images
+        if not (results and _real(folder / inside).is_relative_to(results))
+    ]
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ImageError where a file is in the place of the folder or of one above it."""
+    above = nearest(folder)
+    if not above.is_dir():
+        raise ImageError(f"{above} is not a folder; name a folder for the results.")
+
+
+def _names_a_file(output: Path) -> bool:
+    """Whether ``output`` is meant as a file; raises ImageError for an image format not written."""
+    suffix = output.suffix.lower()
+    if output.is_dir():
+        return False
+    if suffix not in IMAGE_SUFFIXES and suffix in PIL.Image.registered_extensions():
+        raise ImageError(f"{output}: the name must end in one of {', '.join(FORMATS)}.")
+    return suffix in IMAGE_SUFFIXES
+
+
+def _real(path: Path) -> Path:
+    """``path`` without symbolic links, as far as they lead anywhere."""
+    # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
+    return Path(os.path.realpath(path))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an ``OSError``, such as for a name too long to look up, into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"{path} cannot be used: {error.strerror or error}.") from error

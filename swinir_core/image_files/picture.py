@@ -1,0 +1,89 @@
+"""A decoded picture: integers as the file has them, and floats of as many rows as are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+from PIL import ImageCms
+
+from ..images.levels import to_floats, to_integers
+
+Conversion = Callable[[np.ndarray], np.ndarray]
+"""Samples (h, w, S) as a file has them to colours: float32 (h, w, C) in 0..1, C of 1 to 4."""
+
+_STRIP = 64
+"""Rows converted at a time."""
+
+
+@dataclass
+class Picture:
+    """A picture the right way up, with what must survive restoration."""
+
+    samples: np.ndarray
+    """Integers (H, W, S), in memory or on disk; may be a turned view."""
+
+    to_colours: Conversion
+
+    bit_depth: int = 8
+    """Bits a sample in the file: 8 or 16."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    """As in ``Image``."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the colours."""
+        height, width, _ = self.samples.shape
+        return height, width, self.to_colours(self.samples[:1, :1]).shape[2]
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` as float32 (stop - start, W, C) in 0..1; C is 1 (gray), 2
+        (gray, alpha), 3 (RGB) or 4 (RGB, alpha), colours not premultiplied by alpha."""
+        return self.to_colours(np.ascontiguousarray(self.samples[start:stop]))
+
+    def levels(self) -> np.ndarray:
+        """The whole picture as uint8 (H, W, C), with never more than a few rows as floats."""
+        levels = np.empty(self.shape, np.uint8)
+        for start in range(0, len(levels), _STRIP):
+            levels[start : start + _STRIP] = to_integers(self.rows(start, start + _STRIP))
+        return levels
+
+
+def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of (H, W, S) samples with an EXIF orientation applied: 1 to 8, anything else means
+    that they are upright."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    return samples
+
+
+def from_inks(profile: bytes | None, inverted: bool = False) -> Conversion:
+    """8-bit CMYK ink amounts, or what is left of 255 where they are ``inverted``; they become sRGB,
+    through their profile where it is a usable one."""
+    transform = None
+    if profile:
+        srgb = ImageCms.createProfile("sRGB")
+        with suppress(OSError, ImageCms.PyCMSError):
+            inks = ImageCms.ImageCmsProfile(BytesIO(profile))
+            transform = ImageCms.buildTransform(inks, srgb, "CMYK", "RGB")
+
+    def convert(samples: np.ndarray) -> np.ndarray:
+        height, width, _ = samples.shape
+        data = (255 - samples if inverted else samples).tobytes()
+        picture = PIL.Image.frombytes("CMYK", (width, height), data)
+        if transform:
+            picture = ImageCms.applyTransform(picture, transform)
+            assert picture is not None
+        return to_floats(np.asarray(picture.convert("RGB")))
+
+    return convert

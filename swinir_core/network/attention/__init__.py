@@ -1,0 +1,1 @@
+"""Window attention: one module that chooses, and the ways to compute it."""

@@ -1,0 +1,1 @@
+"""Images through a model: planning, tiles, batches, masks, memory, progress."""

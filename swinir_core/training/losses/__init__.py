@@ -1,0 +1,1 @@
+"""The paper's losses: pixel, perceptual, adversarial, and their sum."""

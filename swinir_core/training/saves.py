@@ -1,0 +1,113 @@
+"""What a run keeps on disk to be used and to be resumed, and the weights it starts from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoints.checkpoint import Checkpoint, write_checkpoint
+from ..errors import WriteError
+from ..file_names import listed
+from ..files import replacing
+from ..network.config import SwinIRConfig
+from ..network.swinir import SwinIR
+
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+STATE = "state.pt"
+
+STATE_KEYS = frozenset(
+    {"config", "settings", "model", "average", "optimizer", "critic", "scaler"}
+    | {"step", "seconds", "best", "unlogged"}
+)
+_NO_STATE = (
+    "is damaged or not the state of a run; start a new run in another folder, from the "
+    f"{LAST} beside it if that is whole."
+)
+
+
+class SaveError(WriteError):
+    """The disk refused a file of the run. What was saved before is whole."""
+
+
+def keeping_saves(write: Callable[[Path], object], run_dir: Path, name: str) -> None:
+    """``write(run_dir / name)``; raises ``SaveError`` naming the file and the way out."""
+    # Not made anew: it may have been renamed, or be on a disk that was taken out.
+    if not run_dir.is_dir():
+        raise SaveError(
+            f"{run_dir} is gone: moved, deleted or on a disk that is no longer there; put "
+            "it back and run again with --resume."
+        )
+    try:
+        write(run_dir / name)
+    except WriteError as error:
+        way = "run again with --resume" if (run_dir / STATE).exists() else "start again"
+        raise SaveError(
+            f"{error} What was saved before is whole; put that right and {way}."
+        ) from error
+
+
+def write_weights(path: Path, model: SwinIR, metadata: dict[str, str]) -> None:
+    """The weights as a model file, float32."""
+    write_checkpoint(path, Checkpoint(model.config, model.state_dict(), metadata))
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Everything to continue from."""
+    # Through memory, because torch.save reports a full disk as a RuntimeError.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with replacing(path) as part:
+        # Not getbuffer(): Python 3.12.1 dies of one in the traceback of a failed write.
+        part.write_bytes(buffer.getvalue())
+
+
+def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
+    """What ``write_state`` wrote, on the CPU. Raises ``ValueError`` where there is no run, where
+    the file is damaged or foreign, and where the run is of another network."""
+    path = run_dir / STATE
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = STATE_KEYS - state.keys()
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{run_dir} holds no saved run to resume; check the folder, or leave --resume out."
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # torch raises some ten types for files that are no state
+        raise ValueError(f"{path} {_NO_STATE}") from error
+    if missing:
+        raise ValueError(f"{path} {_NO_STATE}")
+    ours, theirs = config.to_dict(), state["config"]
+    different = [name for name in ours if theirs.get(name) != ours[name]]
+    if different:
+        was = ", ".join(f"{name}={theirs.get(name)!r}" for name in different)
+        raise ValueError(f"{path} holds a run of another network, one with {was}.")
+    return state
+
+
+def take_over(model: SwinIR, checkpoint: Checkpoint, name: str) -> str:
+    """Load every weight of the same name and shape; returns a sentence about the others.
+
+    Raises ``ValueError`` when none fits.
+    """
+    own, given = model.state_dict(), checkpoint.state_dict
+    fitting = {
+        key: tensor
+        for key, tensor in given.items()
+        if key in own and tensor.shape == own[key].shape
+    }
+    if not fitting:
+        raise ValueError(f"no weight of {name} fits this network; take its [network] or another.")
+    model.load_state_dict(fitting, strict=False)
+    fresh = sorted(own.keys() - fitting.keys())
+    unused = sorted(given.keys() - fitting.keys())
+    return (
+        f"{len(fitting)} of {len(own)} weights are those of {name}; "
+        f"begun anew: {listed(fresh) or 'none'}; not used: {listed(unused) or 'none'}"
+    )

@@ -1,0 +1,55 @@
+"""The estimate is held against bytes counted during real runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from swinir_core import PRESETS, SwinIR, estimate_memory
+from swinir_core.benchmark.counting import PeakMemory
+
+CASES = [
+    ("lightweight_sr_x2", 64, 64, 1, torch.float32),
+    ("lightweight_sr_x2", 100, 39, 1, torch.bfloat16),
+    ("lightweight_sr_x4", 40, 64, 2, torch.float32),
+    ("classical_sr_x3", 32, 32, 1, torch.float32),
+    ("classical_sr_x4", 40, 24, 1, torch.float32),
+    ("classical_sr_x4", 300, 64, 1, torch.float32),
+    ("classical_sr_x8", 24, 24, 1, torch.float32),
+    ("real_sr_x2", 32, 32, 1, torch.float32),
+    ("real_sr_x4", 32, 48, 1, torch.float32),
+    ("gray_denoise", 50, 30, 1, torch.bfloat16),
+    ("color_jpeg", 50, 63, 1, torch.float32),
+]
+
+
+@pytest.mark.parametrize(("preset", "height", "width", "batch", "dtype"), CASES)
+def test_estimate_is_within_15_percent(
+    preset: str, height: int, width: int, batch: int, dtype: torch.dtype
+) -> None:
+    # Two RSTBs stand for all: each overwrites the memory of the one before.
+    config = replace(
+        PRESETS[preset],
+        depths=PRESETS[preset].depths[:2],
+        num_heads=PRESETS[preset].num_heads[:2],
+    )
+    network = SwinIR(config, dtype=dtype).eval()
+    x = torch.rand(batch, config.in_channels, height, width, dtype=dtype)
+    with torch.inference_mode(), PeakMemory() as memory:
+        network(x)
+    estimate = estimate_memory(config, height, width, batch, dtype)
+    assert estimate == pytest.approx(memory.peak, rel=0.15)
+
+
+@pytest.mark.parametrize("preset", ["lightweight_sr_x2", "classical_sr_x4", "color_jpeg"])
+def test_the_number_of_layers_costs_no_memory(preset: str) -> None:
+    peaks = []
+    for depth in (2, 6):
+        config = replace(PRESETS[preset], depths=(depth,) * 2, num_heads=(6,) * 2)
+        network = SwinIR(config).eval()
+        with torch.inference_mode(), PeakMemory() as memory:
+            network(torch.rand(1, 3, 56, 56))
+        peaks.append(memory.peak)
+    assert peaks[0] == peaks[1]

@@ -1,0 +1,202 @@
+"""Frames of one size share a plan and its room, and nothing is left of them afterwards."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+import weakref
+
+import pytest
+import torch
+from torch import Tensor
+
+from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
+from swinir_core.network.windows import WindowPlan
+from swinir_core.restoration.ensemble import Ensemble
+from tests.support import reference
+from tests.support.reference import SMALL
+
+
+@pytest.fixture(scope="module")
+def network() -> SwinIR:
+    return reference.network(SMALL)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[WindowPlan]:
+    """Every plan that is made."""
+    plans: list[WindowPlan] = []
+    build = WindowPlan.build
+
+    def note(features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
+        plans.append(build(features, size, keeps_graph))
+        return plans[-1]
+
+    monkeypatch.setattr(WindowPlan, "build", note)
+    return plans
+
+
+@pytest.mark.parametrize(
+    ("tiles", "plans"),
+    [
+        (TileSettings(at_once=1), 1),
+        (TileSettings(at_once=2), 2),  # For two frames, and for the fifth one.
+        (TileSettings("tiled", (32, 64), 16, at_once=1), 1),
+    ],
+)
+def test_frames_of_one_size_share_a_plan(
+    network: SwinIR, built: list[WindowPlan], tiles: TileSettings, plans: int
+) -> None:
+    frames = torch.rand(5, 48, 40, 3)
+    expected = [Restorer(network)(frame[None], tiles)[0] for frame in frames]
+    built.clear()
+    results = Restorer(network)(frames, tiles)
+    assert len(built) == plans
+    assert torch.allclose(results, torch.stack(expected), atol=1e-6)
+
+
+def test_a_result_is_that_of_a_new_plan_to_the_byte(network: SwinIR) -> None:
+    images = torch.rand(3, 2, 3, 19, 26)
+    expected = [network(image) for image in images]
+    with network.sharing_plans():
+        assert all(torch.equal(network(x), y) for x, y in zip(images, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 24, 24), (2, 3, 16, 32), (1, 3, 16, 24), (2, 3, 24, 16)], ids=str
+)
+def test_an_image_of_another_size_gets_a_plan_of_its_own(
+    network: SwinIR, built: list[WindowPlan], shape: tuple[int, ...]
+) -> None:
+    other = torch.rand(shape)
+    expected = network(other)
+    with network.sharing_plans():
+        network(torch.rand(2, 3, 16, 24))
+        built.clear()
+        assert torch.equal(network(other), expected)
+    assert len(built) == 1
+
+
+def test_so_does_another_type_of_arithmetic(network: SwinIR, built: list[WindowPlan]) -> None:
+    x = torch.rand(1, 3, 16, 16)
+    expected = network(x)
+    with network.sharing_plans():
+        with torch.autocast("cpu", torch.bfloat16):
+            network(x)
+        assert torch.equal(network(x), expected)
+    assert len(built) == 3
+
+
+def test_gradients_do_not_meet_overwritten_numbers(network: SwinIR) -> None:
+    x = torch.rand(1, 3, 16, 16)
+    (expected,) = torch.autograd.grad(network(y := x.clone().requires_grad_()).sum(), y)
+    with network.sharing_plans():
+        network(x)
+        result = network(y)
+        network(x)
+        (gradient,) = torch.autograd.grad(result.sum(), y)
+    assert torch.equal(gradient, expected)
+
+
+def test_inference_mode_may_end_between_two_passes(network: SwinIR) -> None:
+    x = torch.rand(1, 3, 16, 16)
+    expected = network(x)
+    with network.sharing_plans():
+        with torch.inference_mode():
+            network(x)
+        assert torch.equal(network(x), expected)
+
+
+def test_without_a_run_nothing_is_kept(network: SwinIR, built: list[WindowPlan]) -> None:
+    for _ in range(2):
+        network(torch.rand(1, 3, 16, 16))
+    assert len(built) == 2
+    assert network._plans._plan is None
+
+
+def test_nothing_is_left_after_a_run(network: SwinIR) -> None:
+    with network.sharing_plans():
+        with network.sharing_plans():
+            network(torch.rand(1, 3, 16, 16))
+        assert network._plans._plan is not None
+    assert network._plans._plan is None
+
+
+def test_a_pass_that_fails_leaves_no_room_behind(network: SwinIR) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("out of memory")
+
+    with network.sharing_plans():
+        network(torch.rand(1, 3, 16, 16))
+        hook = network.stages[-1].register_forward_hook(fail)
+        with pytest.raises(MemoryError):
+            network(torch.rand(1, 3, 16, 16))
+        hook.remove()
+        assert network._plans._plan is None
+
+
+def test_the_old_room_is_free_before_a_new_one_is_made(
+    network: SwinIR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = WindowPlan.build
+    rooms: list[weakref.ref[Tensor]] = []
+
+    def note(features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
+        assert all(room() is None for room in rooms)
+        plan = build(features, size, keeps_graph)
+        assert plan.room is not None
+        rooms.append(weakref.ref(plan.room))
+        return plan
+
+    monkeypatch.setattr(WindowPlan, "build", note)
+    with network.sharing_plans():
+        for side in (16, 24):
+            network(torch.rand(1, 3, side, side))
+    assert len(rooms) == 2
+
+
+def test_a_copy_of_a_network_begins_with_an_empty_shelf(network: SwinIR) -> None:
+    with network.sharing_plans():
+        network(torch.rand(1, 3, 16, 16))
+        for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+            other(torch.rand(1, 3, 16, 16))
+            assert other._plans._plan is None
+
+
+def test_another_thread_has_plans_of_its_own(network: SwinIR, built: list[WindowPlan]) -> None:
+    x = torch.rand(1, 3, 16, 16)
+
+    def run() -> None:
+        with torch.no_grad(), network.sharing_plans():
+            network(x)
+            network(x)
+
+    with network.sharing_plans():
+        network(x)
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        network(x)
+    assert len(built) == 2
+
+
+def test_the_turns_of_the_ensemble_share_plans(network: SwinIR, built: list[WindowPlan]) -> None:
+    restorer = Restorer(Ensemble(network), "cpu", torch.float32)
+    restorer(torch.rand(2, 16, 24, 3), TileSettings(at_once=1))
+    # Four turns upright and four on their side, of each image.
+    assert len(built) == 4
+
+
+def test_a_cancelled_run_leaves_nothing(network: SwinIR) -> None:
+    asked: list[None] = []
+
+    def cancelled() -> bool:
+        asked.append(None)
+        return len(asked) > 10
+
+    with pytest.raises(Cancelled):
+        Restorer(network)(torch.rand(3, 16, 16, 3), TileSettings(at_once=1), cancelled=cancelled)
+    # Asked five times for an image: between the second and the third.
+    assert len(asked) == 11
+    assert (network._plans._plan, network._plans._users) == (None, 0)

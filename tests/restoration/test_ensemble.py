@@ -1,0 +1,151 @@
+"""The x8 self-ensemble against its definition, and run by a ``Restorer``."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from swinir_core import Cancelled, Restorer, SwinIR, SwinIRConfig
+from swinir_core.benchmark.counting import PeakMemory
+from swinir_core.restoration.ensemble import Ensemble
+
+X2 = SwinIRConfig(
+    scale=2,
+    in_channels=3,
+    embed_dim=12,
+    depths=(2, 2),
+    num_heads=(2, 2),
+    window_size=4,
+    mlp_ratio=2.0,
+    upsampler="pixelshuffledirect",
+)
+GRAY = replace(X2, scale=1, in_channels=1, upsampler="none", mean=None, task="")
+SIZES = [(9, 14), (8, 8), (5, 1)]
+
+
+def network(config: SwinIRConfig) -> SwinIR:
+    torch.manual_seed(0)
+    return SwinIR(config).eval().requires_grad_(False)
+
+
+def turn(image: Tensor, quarters: int, mirror: bool) -> Tensor:
+    """(..., H, W) turned by quarters, then mirrored left to right."""
+    turned = torch.rot90(image, quarters, (-2, -1))
+    return turned.flip(-1) if mirror else turned
+
+
+def turn_back(image: Tensor, quarters: int, mirror: bool) -> Tensor:
+    return torch.rot90(image.flip(-1) if mirror else image, -quarters, (-2, -1))
+
+
+TURNS = [(quarters, mirror) for quarters in range(4) for mirror in (False, True)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("config", [X2, GRAY], ids=["x2", "gray"])
+def test_is_the_mean_over_all_turns(config: SwinIRConfig, size: tuple[int, int]) -> None:
+    model = network(config)
+    x = torch.rand(2, config.in_channels, *size)
+    turned = [turn_back(model(turn(x, *how)), *how) for how in TURNS]
+    expected = torch.stack(turned).mean(0)
+    assert torch.allclose(Ensemble(model)(x), expected, atol=1e-6)
+    assert not torch.allclose(model(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", TURNS)
+def test_a_turned_image_gives_the_turned_result(how: tuple[int, bool]) -> None:
+    ensemble = Ensemble(network(X2))
+    x = torch.rand(1, 3, 9, 14)
+    assert torch.allclose(ensemble(turn(x, *how)), turn(ensemble(x), *how), atol=1e-6)
+
+
+def test_the_input_stays_as_it_is() -> None:
+    x = torch.rand(1, 1, 8, 8)
+    before = x.clone()
+    Ensemble(network(GRAY))(x)
+    assert torch.equal(x, before)
+
+
+def test_half_precision_is_added_up_in_float32() -> None:
+    model = SwinIR(X2, dtype=torch.bfloat16).eval().requires_grad_(False)
+    model.load_state_dict(network(X2).state_dict())
+    x = torch.rand(1, 3, 8, 12).bfloat16()
+    result = Ensemble(model)(x)
+    turned = [turn_back(model(turn(x, *how)), *how).float() for how in TURNS]
+    assert result.dtype == torch.float32
+    assert torch.allclose(result, torch.stack(turned).mean(0), atol=1e-6)
+
+
+def test_runs_in_a_restorer() -> None:
+    ensemble = Ensemble(network(X2))
+    images = torch.rand(2, 9, 14, 3)
+    expected = ensemble(images.movedim(-1, 1)).clamp(0, 1).movedim(1, -1)
+    result = Restorer(ensemble, "cpu", torch.float32)(images)
+    assert torch.allclose(result, expected, atol=1e-6)
+
+
+def test_progress_passes_every_layer_of_every_turn() -> None:
+    model = network(X2)
+    steps = 8 * len(model.stages) + 1
+    done = []
+    image = torch.rand(1, 20, 30, 3)
+    Restorer(Ensemble(model), "cpu", torch.float32)(image, progress=lambda *x: done.append(x))
+    assert [total for _, total in done] == [600] * steps
+    assert [pixels for pixels, _ in done] == pytest.approx(
+        np.arange(1, steps + 1) * 600 / steps, 0.5
+    )
+
+
+def test_can_be_cancelled_within_a_turn_and_leaves_nothing_behind() -> None:
+    model = network(X2)
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(True)
+        return len(asked) == 7
+
+    with pytest.raises(Cancelled):
+        Restorer(Ensemble(model), "cpu", torch.float32)(torch.rand(1, 8, 8, 3), cancelled=cancelled)
+    assert len(asked) == 7
+    assert not any(stage._forward_hooks for stage in model.stages)
+
+
+def test_a_model_without_stages_keeps_none() -> None:
+    class Doubling:
+        scale, in_channels, alignment, stages = 2, 3, 1, ()
+
+        def sharing_plans(self) -> AbstractContextManager[None]:
+            return nullcontext()
+
+        def estimate_memory(
+            self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
+        ) -> int:
+            return 100 * height + width
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    ensemble = Ensemble(Doubling())
+    assert list(ensemble.stages) == []
+    x = torch.rand(1, 3, 5, 7)
+    assert torch.allclose(ensemble(x), Doubling()(x))
+    # The larger of the two ways to lie, the turned input and the sum.
+    expected = 700 + 5 + 3 * 35 * (2 + 4 * 4)
+    cpu = torch.device("cpu")
+    assert ensemble.estimate_memory(5, 7, torch.float16, cpu) == expected
+    assert ensemble.estimate_memory(7, 5, torch.float16, cpu) == expected
+
+
+@pytest.mark.parametrize("size", [(24, 100), (100, 24)])
+def test_memory_is_that_of_one_run_and_the_sum(size: tuple[int, int]) -> None:
+    model = network(X2)
+    x = torch.rand(1, 3, *size)
+    with torch.inference_mode(), PeakMemory() as memory:
+        Ensemble(model)(x)
+    estimate = Ensemble(model).estimate_memory(*size, torch.float32, torch.device("cpu"))
+    assert memory.peak == pytest.approx(estimate, rel=0.15)

@@ -1,0 +1,87 @@
+"""What is shown while an image is restored."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from swinir_core import Restorer, TileSettings
+from swinir_core.restoration import preview
+from swinir_core.restoration.execution import Piece
+from swinir_core.restoration.preview import Preview
+
+
+class Brighten(nn.Module):
+    """Doubles the size and says where it has been."""
+
+    scale, in_channels, alignment, stages = 2, 3, 8, ()
+
+    def sharing_plans(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def estimate_memory(self, *_: Any, **__: Any) -> int:
+        return 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(2, -1).repeat_interleave(2, -2) * 0 + 1
+
+
+def pictures(image: Tensor, tiles: TileSettings) -> list[np.ndarray]:
+    shown, seen = Preview(), []
+    restorer = Restorer(Brighten(), "cpu", torch.float32)
+
+    def finished(piece: Piece) -> None:
+        shown.add(piece)
+        seen.append(shown.picture().copy())
+
+    restorer(image, tiles, finished=finished)
+    return seen
+
+
+@pytest.mark.parametrize("side", [512, 100, 37])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_finished_tiles_lie_over_the_input(
+    monkeypatch: pytest.MonkeyPatch, side: int, channels: int
+) -> None:
+    monkeypatch.setattr(preview, "SIDE", side)
+    image = torch.full((2, 70, 101, channels), 0.25)
+    seen = pictures(image, TileSettings("tiled", 48, 8))
+    block = -(-202 // side)
+    shape = (-(-140 // block), -(-202 // block))
+    first, last = seen[0], seen[len(seen) // 2 - 1]
+    assert first.dtype == np.uint8
+    assert first.shape == (shape if channels == 1 else (*shape, 3))
+    # Nothing is darker than the input, also where tiles that are half done will be blended.
+    assert min(picture.min() for picture in seen) == 64
+    for earlier, later in itertools.pairwise(seen[: len(seen) // 2]):
+        assert (later >= earlier).all()
+        assert (later > earlier).any()
+    assert first.max() == 255
+    assert last.min() >= 254
+    assert (seen[len(seen) // 2] == first).all()  # The second image begins anew.
+
+
+def test_a_whole_image_is_shown_at_the_end() -> None:
+    (picture,) = pictures(torch.rand(1, 9, 1000, 3), TileSettings("whole"))
+    assert picture.shape == (5, 500, 3)
+    assert picture.min() == 255
+
+
+def test_pieces_nobody_looked_at_are_there_later() -> None:
+    image, tiles = torch.full((2, 70, 101, 3), 0.25), TileSettings("tiled", 48, 8)
+    seen, shown = pictures(image, tiles), Preview()
+    added = []
+
+    def finished(piece: Piece) -> None:
+        shown.add(piece)
+        added.append(shown.picture() if len(added) + 1 in (3, len(seen)) else None)
+
+    Restorer(Brighten(), "cpu", torch.float32)(image, tiles, finished=finished)
+    assert (added[2] == seen[2]).all()
+    assert (added[-1] == seen[-1]).all()
