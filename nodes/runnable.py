@@ -110,7 +110,7 @@ class OtherArchitecture:
         """The host's own rule for architectures it knows nothing about, for this size."""
         return batch * height * width * 3 * dtype.itemsize * self.scale * 384
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
+    def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from ..devices import free_memory, is_out_of_memory
 from ..errors import PrecisionError
 from ..images.metrics import psnr
 from ..network.config import SwinIRConfig
-from ..network.memory import free_memory, is_out_of_memory
 from ..network.swinir import SwinIR
 from .contenders import OURS, Contender, contenders_for, sample, small_image, weights_named
 from .counting import count_memory

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from ..devices import is_out_of_memory
 from ..errors import CheckpointError, OtherNetworkError
 from ..files import replacing
 from ..network.config import SwinIRConfig
-from ..network.memory import is_out_of_memory
 from ..network.swinir import SwinIR
 from .containers import SUFFIXES as SUFFIXES
 from .containers import read_tensors, shortened

@@ -107,7 +107,7 @@ def _train(path: Path, given: dict[str, Any], resume: bool) -> int:
     from ..training.settings.tables import SettingError
 
     config = read_config(path, given)
-    from ..network.memory import is_out_of_memory
+    from ..devices import is_out_of_memory
 
     try:
         from ..training.start import train as run

@@ -1,16 +1,13 @@
-"""The leaf layers of the network and stacks of these, made from a replaceable namespace, and how a
-norm folds into what follows it."""
+"""Leaf layers of the network and stacks of these, made from a replaceable namespace."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from .config import SwinIRConfig
-from .windows import WindowPlan
 
 
 class LayerFactory:
@@ -30,7 +27,7 @@ class LayerFactory:
         half = dtype in (torch.float16, torch.bfloat16)
         self.norm_dtype = torch.float32 if half else dtype
 
-    def linear(self, in_features: int, out_features: int, bias: bool = True) -> nn.Module:
+    def linear(self, in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
         return self.operations.Linear(
             in_features, out_features, bias=bias, device=self.device, dtype=self.dtype
         )
@@ -40,7 +37,7 @@ class LayerFactory:
         return self._conv(in_channels, out_channels, kernel_size, self.dtype)
 
     def stream_conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
-        """The same for one that reads the residual stream, which float16 does not hold."""
+        """A convolution that reads the residual stream, which float16 does not hold."""
         dtype = torch.float32 if self.dtype == torch.float16 else self.dtype
         return self._conv(in_channels, out_channels, kernel_size, dtype)
 
@@ -63,42 +60,8 @@ class LayerFactory:
         )
 
 
-def linear_of_norm(x: Tensor, norm: Any, linear: Any, plan: WindowPlan) -> Tensor:
-    """``linear(norm(x))`` in the plan's type; in training by a layer that both are folded into."""
-    dtype = plan.dtype
-    if not plan.keeps_graph or not are_plain(norm, linear):
-        return linear(norm(x).to(dtype))
-    weight, bias = folded(norm, linear)
-    normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
-    return F.linear(normal.to(dtype), weight.to(dtype), bias.to(dtype))
-
-
-def are_plain(*modules: nn.Module) -> bool:
-    """Whether these layers are no more than their weights, so that nobody misses their being
-    called: PyTorch's own, without adapters, parametrisations or hooks."""
-    return all(
-        type(module) in (nn.Linear, nn.LayerNorm)
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and not module._backward_hooks
-        and not module._backward_pre_hooks
-        for module in modules
-    )
-
-
-def folded(norm: Any, linear: Any) -> tuple[Tensor, Tensor]:
-    """Weight and bias of ``linear(norm(x))`` as a linear layer of what is only normalised.
-
-    W (g x + c) + b = (W g) x + (W c + b), so that the gradients of g and c come from those of a
-    small matrix and not from sums over all tokens.
-    """
-    weight = linear.weight * norm.weight
-    bias = (linear.weight * norm.bias).sum(1)
-    return weight, bias if linear.bias is None else bias + linear.bias
-
-
 def residual_conv(config: SwinIRConfig, layers: LayerFactory) -> nn.Module:
-    """The convolution before a residual connection: one, or a bottleneck of three."""
+    """Make the convolution before a residual connection: one, or a bottleneck of three."""
     dim, narrow = config.embed_dim, config.embed_dim // 4
     if config.resi_connection == "1conv":
         return layers.stream_conv(dim, dim)
@@ -112,7 +75,7 @@ def residual_conv(config: SwinIRConfig, layers: LayerFactory) -> nn.Module:
 
 
 def pixel_shuffles(upscale: int, feat: int, layers: LayerFactory) -> nn.Sequential:
-    """Convolutions and shuffles that enlarge by 3 once, or by 2 as often as needed."""
+    """Make convolutions and shuffles that enlarge by 3 once, or by 2 as often as needed."""
     factors = [3] if upscale == 3 else [2] * (upscale.bit_length() - 1)
     steps: list[nn.Module] = []
     for factor in factors:

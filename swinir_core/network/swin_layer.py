@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention.triton_available import usable
 from .attention.window_attention import WindowAttention
 from .config import SwinIRConfig
-from .layers import LayerFactory, linear_of_norm
-from .windows import WindowPlan
+from .layers import LayerFactory
+from .plan import WindowPlan
 
 
 class SwinTransformerLayer(nn.Module):
-    """Window attention and an MLP, each after a norm and around a shortcut (equations 5, 6)."""
+    """Window attention and an MLP, each after a norm and around a shortcut (equations 5 and 6)."""
 
     drop_path = 0.0
-    """How likely a shortcut is all that is left of a branch, in training."""
+    """Probability in training that a shortcut is all that is left of a branch."""
 
     def __init__(
         self, config: SwinIRConfig, num_heads: int, shifted: bool, layers: LayerFactory
@@ -30,46 +29,42 @@ class SwinTransformerLayer(nn.Module):
         self.mlp = MLP(dim, config.hidden_dim, layers)
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """(windows, N, C) in and out; overwrites ``x`` where no gradients are wanted."""
+        """(windows, N, C) of the residual stream in and out, over ``x`` where no gradients are
+        wanted."""
         bias = self.attn.position_bias(plan)
-
-        def attend(x: Tensor, mask: Tensor | None) -> Tensor:
-            return self.attn(x, self.norm1, bias, mask, plan)
+        if self.attn.runs_on_the_map(plan):
+            return self.forward_on_the_map(x, bias, plan)
 
         def layer(x: Tensor, mask: Tensor | None) -> Tensor:
-            x += attend(x, mask)
-            x += self.mlp(x, self.norm2, plan)
-            return x
+            x = plan.add(x, self.dropped(self.attn(self.norm1(x), bias, mask, plan), plan))
+            return plan.add(x, self.dropped(self.mlp(self.norm2(x).to(plan.dtype)), plan))
 
-        if plan.keeps_graph:
-            x = x + self.dropped(plan.run(attend, x, self.shifted), plan.batch)
-            return x + self.dropped(self.mlp(x, self.norm2, plan), plan.batch)
-        if usable(x.device, plan.dtype, plan.size, self.attn.head_dim):
-            self.run_with_kernel(x, bias, plan)
-        else:
-            plan.run_in_place(layer, x, self.shifted)
-        return x
+        return plan.run(layer, x, self.shifted)
 
-    def run_with_kernel(self, x: Tensor, bias: Tensor, plan: WindowPlan) -> None:
-        """The same in place: the kernel finds the tokens of a window itself, wherever they are, and
-        all else knows no windows."""
+    def forward_on_the_map(self, x: Tensor, bias: Tensor, plan: WindowPlan) -> Tensor:
+        """Run attention by the GPU kernel, which finds the tokens of a window wherever they lie.
+
+        It needs q, k and v of all tokens; norms, projections and the MLP know no windows and run
+        over slices of the tokens, in place.
+        """
         at_once = plan.windows_at_once * plan.size**2
         tokens = x.flatten(0, 1)
         qkv = tokens.new_empty(len(tokens), 3 * tokens.shape[1], dtype=plan.dtype)
         for part, part_qkv in zip(tokens.split(at_once), qkv.split(at_once), strict=True):
-            part_qkv.copy_(linear_of_norm(part, self.norm1, self.attn.qkv, plan))
+            part_qkv.copy_(self.attn.qkv(self.norm1(part).to(plan.dtype)))
         attended = self.attn.attend_map(qkv, bias, plan, self.shifted)
         for part, part_attended in zip(tokens.split(at_once), attended.split(at_once), strict=True):
             part += self.attn.proj(part_attended)
-            part += self.mlp(part, self.norm2, plan)
+            part += self.mlp(self.norm2(part).to(plan.dtype))
+        return x
 
-    def dropped(self, branch: Tensor, batch: int) -> Tensor:
-        """Stochastic depth (Huang et al. 2016): (windows, N, C) of ``batch`` images, the branch
-        zero for some of these and the rest enlarged, so that the mean stays what it is."""
+    def dropped(self, branch: Tensor, plan: WindowPlan) -> Tensor:
+        """Stochastic depth (Huang et al. 2016): zero the branch (windows, N, C) for some images and
+        enlarge the rest, so that its mean stays what it is."""
         if not self.training or self.drop_path == 0:
             return branch
-        kept = branch.new_empty(batch, 1, 1, 1).bernoulli_(1 - self.drop_path)
-        return (branch.unflatten(0, (batch, -1)) * (kept / (1 - self.drop_path))).flatten(0, 1)
+        kept = branch.new_empty(plan.batch, 1, 1).bernoulli_(1 - self.drop_path)
+        return branch * (kept / (1 - self.drop_path))[plan.images(self.shifted)]
 
 
 class MLP(nn.Module):
@@ -80,6 +75,6 @@ class MLP(nn.Module):
         self.fc1 = layers.linear(dim, hidden_dim)
         self.fc2 = layers.linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor, norm: nn.Module, plan: WindowPlan) -> Tensor:
-        """(..., C) tokens, normalised by ``norm`` first, to the same."""
-        return self.fc2(F.gelu(linear_of_norm(x, norm, self.fc1, plan)))
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) tokens in and out."""
+        return self.fc2(F.gelu(self.fc1(x)))

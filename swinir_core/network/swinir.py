@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from .config import SwinIRConfig
 from .layers import LayerFactory, pixel_shuffles, residual_conv
 from .memory import HEAD_MARGIN, estimate_memory
-from .plan_shelf import PlanShelf
+from .plan import WindowPlan, keep_plan, reusing_plans, take_plan
 from .swin_layer import SwinTransformerLayer
-from .windows import WindowPlan
 
 
 class SwinIR(nn.Module):
@@ -44,7 +43,6 @@ class SwinIR(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self._plans = PlanShelf()
         layers = LayerFactory(operations, device, dtype)
         dim = config.embed_dim
 
@@ -93,12 +91,12 @@ class SwinIR(nn.Module):
 
     @property
     def alignment(self) -> int:
-        """Input pixels per window side."""
+        """Input pixels per window side; sizes that are multiples of it need no padding."""
         return self.config.alignment
 
     def set_drop_path(self, rate: float) -> None:
-        """Stochastic depth for training: from nothing in the first Swin layer to ``rate`` in the
-        last, linearly, as in the reference implementation."""
+        """Set stochastic depth for training: linearly from 0 in the first Swin layer to ``rate`` in
+        the last, as in the reference implementation."""
         rates = torch.linspace(0, rate, len(self.stages)).tolist()
         for layer, probability in zip(self.stages, rates, strict=True):
             layer.drop_path = probability
@@ -108,18 +106,26 @@ class SwinIR(nn.Module):
         """The Swin layers, which take most of the time of a run."""
         return [layer for layer in self.modules() if isinstance(layer, SwinTransformerLayer)]
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
-        """Within, images of one size that are run one after another share all that depends on the
-        size only, and the memory their layers work in."""
-        return self._plans.open()
+    def reusing_plans(self) -> AbstractContextManager[None]:
+        """Let images of one size that are run one after another share all that depends on the size
+        only, and the memory their layers work in."""
+        return reusing_plans()
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
-        """Peak growth in bytes while ``batch`` images of this size are run together."""
+        """Estimate the peak growth in bytes while ``batch`` images of this size run together."""
         return estimate_memory(self.config, height, width, batch, dtype, device)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Restore images: equations 1 to 3 of the paper.
+
+        Args:
+            x: (B, C, H, W) in 0..1, any size from 1x1, of the type of the weights.
+
+        Returns:
+            (B, C, scale * H, scale * W) about 0..1, not clamped, of the type of ``x``.
+        """
         height, width = x.shape[-2:]
         config = self.config
         mean = x.new_tensor(config.mean).view(1, -1, 1, 1)
@@ -127,23 +133,23 @@ class SwinIR(nn.Module):
         x = pad_to_multiple(x, config.alignment)
         x = (x - mean) * config.img_range
         features = self.conv_first(x)
-        plan = self._plans.take(features, config.window_size, self.keeps_graph(x))
+        plan = take_plan(features, config.window_size, self.keeps_graph(x))
         features = plan.to_windows(features)
         y = self.reconstruct(self.deep_features(features, plan), plan)
-        self._plans.put_back(plan)
+        keep_plan(plan)
         if config.upsampler == "none":
             y += x
         y = y.div_(config.img_range).add_(mean)
         return y[..., : height * config.scale, : width * config.scale]
 
     def keeps_graph(self, x: Tensor) -> bool:
-        """Whether gradients are wanted of a run on ``x``, so that nothing may be overwritten."""
+        """Tell whether gradients are wanted of a run on ``x``; then nothing may be overwritten."""
         return torch.is_grad_enabled() and (
             x.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
         )
 
     def deep_features(self, shallow: Tensor, plan: WindowPlan) -> Tensor:
-        """Shallow features to the sum of these and the deep ones, (windows, N, embed_dim)."""
+        """Add deep features to shallow ones, (windows, N, embed_dim) in and out; equation 2."""
         x = self.patch_embed(shallow)
         if self.config.ape:
             size = (plan.height, plan.columns * plan.size)
@@ -154,15 +160,15 @@ class SwinIR(nn.Module):
         return plan.add_convolved(shallow, self.conv_after_body, self.normalise(x, plan))
 
     def normalise(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """The norm after the last RSTB."""
-        if plan.keeps_graph:
-            return self.norm(x)
-        plan.run_in_place(lambda part, _: part.copy_(self.norm(part)), x, shifted=False)
-        return x
+        """The norm after the last RSTB, (windows, N, C) in and out."""
+        return plan.run(lambda part, _: self.norm(part), x, shifted=False)
 
     def position_embedding(self, height: int, width: int) -> Tensor:
-        """The absolute embedding (1, embed_dim, height, width), resampled where the size differs
-        from that of the training patches (where the reference implementation cannot run)."""
+        """The absolute position embedding, (1, embed_dim, height, width).
+
+        Resampled where the size differs from that of the training patches, where the reference
+        implementation cannot run.
+        """
         side = self.config.img_size
         embedding = self.absolute_pos_embed.unflatten(1, (side, side)).movedim(-1, 1)
         if (height, width) == (side, side):
@@ -170,7 +176,7 @@ class SwinIR(nn.Module):
         return F.interpolate(embedding, (height, width), mode="bicubic", align_corners=False)
 
     def reconstruct(self, windows: Tensor, plan: WindowPlan) -> Tensor:
-        """Features in windows (windows, N, embed_dim) to (B, C, upscale * h, upscale * w) pixels.
+        """Reconstruct (windows, N, embed_dim) features as (B, C, upscale * h, upscale * w) pixels.
 
         A few rows at a time, because at full size these features outgrow those of the body.
         """
@@ -187,7 +193,10 @@ class SwinIR(nn.Module):
         return out
 
     def reconstruct_strip(self, x: Tensor) -> Tensor:
-        """The same at once."""
+        """Reconstruct (B, embed_dim, h, w) features as (B, C, upscale * h, upscale * w) pixels.
+
+        Paper section 3.1; layers and slopes as in the reference implementation.
+        """
         match self.config.upsampler:
             case "pixelshuffle":
                 return self.conv_last(self.upsample(self.conv_before_upsample(x)))
@@ -225,7 +234,7 @@ class RSTB(nn.Module):
         self.conv = residual_conv(config, layers)
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """The residual stream (windows, N, C) in and out."""
+        """(windows, N, C) of the residual stream in and out."""
         y = self.residual_group(plan.working_copy(x), plan)
         return plan.add_convolved(x, self.conv, y)
 

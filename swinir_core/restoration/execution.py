@@ -11,9 +11,9 @@ from itertools import groupby, islice
 import torch
 from torch import Tensor
 
+from ..devices import is_out_of_memory, release_cached_memory
 from ..errors import PrecisionError
 from ..images.color import rgb_to_gray
-from ..network.memory import is_out_of_memory, release_cached_memory
 from .image_model import ImageModel
 from .run import Run
 from .tiles import Tile, TilePlan, can_be_cut, plan_fitting
@@ -53,7 +53,7 @@ class Execution:
         """Restore every piece into its result, in order, neighbours of equal size together, and
         yield each when it is done."""
         waiting = deque(pieces)
-        with self.model.sharing_plans():
+        with self.model.reusing_plans():
             while waiting:
                 _, equal = next(groupby(waiting, key=lambda piece: piece.tile.size))
                 unit = list(islice(equal, self.run.at_once(*waiting[0].tile.size)))

@@ -34,7 +34,7 @@ class ImageModel(Protocol):
         """Peak growth in bytes while ``batch`` images of this size are run together."""
         ...
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
+    def reusing_plans(self) -> AbstractContextManager[None]:
         """Entered for as long as images are run one after another."""
         ...
 
@@ -61,5 +61,5 @@ class Wrapper:
     def alignment(self) -> int:
         return self.model.alignment
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
-        return self.model.sharing_plans()
+    def reusing_plans(self) -> AbstractContextManager[None]:
+        return self.model.reusing_plans()

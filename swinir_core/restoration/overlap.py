@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..network.memory import is_out_of_memory
+from ..devices import is_out_of_memory
 from .image_model import ImageModel
 from .tiles import BLEND, blend_weights
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..devices import free_memory
 from ..errors import ImageError
-from ..network.memory import free_memory
 from .ensemble import Ensemble
 from .execution import Execution, Piece, cut
 from .image_model import ImageModel

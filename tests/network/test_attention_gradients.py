@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from swinir_core import SwinIR, SwinIRConfig
-from swinir_core.network import swin_layer
 from swinir_core.network.attention.window_attention import WindowAttention, differentiable
 from swinir_core.network.initialisation import init_weights
 from swinir_core.network.layers import LayerFactory
+from swinir_core.network.plan import WindowPlan
 from swinir_core.network.swin_layer import MLP
-from swinir_core.network.windows import WindowPlan
 
 TINY = SwinIRConfig(
     scale=2,
@@ -53,15 +52,14 @@ class Layer(nn.Module):
     def plain(self, masked: bool) -> tuple[Tensor, Tensor]:
         bias = self.attn.position_bias(self.plan)
         bias = bias + self.mask if masked else bias
-        attended = self.attn.by_path(differentiable, self.attn.qkv(self.norm1(self.x)), bias)
-        hidden = self.mlp.fc1(self.norm2(self.x))
-        return attended, self.mlp.fc2(nn.functional.gelu(hidden))
+        attended = self.attn.by_products(differentiable, self.norm1(self.x), bias)
+        return attended, self.mlp(self.norm2(self.x))
 
     def trained(self, masked: bool) -> tuple[Tensor, Tensor]:
         bias = self.attn.position_bias(self.plan)
         mask = self.mask if masked else None
-        attended = self.attn(self.x, self.norm1, bias, mask, self.plan)
-        return attended, self.mlp(self.x, self.norm2, self.plan)
+        attended = self.attn(self.norm1(self.x), bias, mask, self.plan)
+        return attended, self.mlp(self.norm2(self.x))
 
     def gradients(self, run: Callable[[bool], tuple[Tensor, Tensor]], masked: bool) -> list[Tensor]:
         outputs = run(masked)
@@ -158,22 +156,14 @@ def by_autograd(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def attend(
         self: WindowAttention,
         x: Tensor,
-        norm: nn.Module,
         bias: Tensor,
         mask: Tensor | None,
         plan: WindowPlan,
     ) -> Tensor:
         masked_bias = bias if mask is None else bias + mask
-        return self.by_path(differentiable, self.qkv(norm(x).to(plan.dtype)), masked_bias)
+        return self.by_products(differentiable, x.to(plan.dtype), masked_bias)
 
-    def plain(x: Tensor, norm: nn.Module, linear: nn.Module, plan: WindowPlan) -> Tensor:
-        return linear(norm(x).to(plan.dtype))
-
-    def switch() -> None:
-        monkeypatch.setattr(WindowAttention, "forward", attend)
-        monkeypatch.setattr(swin_layer, "linear_of_norm", plain)
-
-    return switch
+    return lambda: monkeypatch.setattr(WindowAttention, "forward", attend)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from skimage import data
 
 from swinir_core import PRESETS, SwinIR, SwinIRConfig, load_model
-from swinir_core.network import memory
+from swinir_core.network import plan
 from swinir_core.network.attention import window_attention
+from swinir_core.network.plan import WindowPlan
 from swinir_core.network.swinir import RSTB, pad_to_multiple
 from tests.support.reference import our_network, reference_network
 
@@ -182,11 +183,11 @@ def test_a_piece_at_a_time_equals_all_at_once(
     )
     network = our_network(config, reference_network(replace(config, img_size=2 * window_size)))
     x = torch.rand(2, 3, 40, 25)
-    monkeypatch.setattr(memory, "_CPU_TOKENS_A_THREAD", 10**9)
+    monkeypatch.setattr(plan, "_CPU_TOKENS_A_THREAD", 10**9)
     at_once = network(x)
-    monkeypatch.setattr(memory, "_CPU_TOKENS_A_THREAD", 150)
-    monkeypatch.setattr(memory, "_STRIP_ROWS", 5)
-    monkeypatch.setattr(memory, "_CPU_STRIP_PIXELS", 1)
+    monkeypatch.setattr(plan, "_CPU_TOKENS_A_THREAD", 150)
+    monkeypatch.setattr(plan, "_STRIP_ROWS", 5)
+    monkeypatch.setattr(plan, "_CPU_STRIP_PIXELS", 1)
     assert (network(x) - at_once).abs().max() <= 1e-5
 
 
@@ -214,7 +215,9 @@ def test_every_path_of_attention_gives_the_same(head_dim: int, tokens: int, wind
     assert torch.allclose(window_attention.fused(qkv, bias), expected, atol=1e-5)
     before = bias.clone()
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
-        out = window_attention.channel_major(x.to(dtype), project, bias).float()
+        out = window_attention.channel_major(
+            x.to(dtype), project.weight, project.bias, bias
+        ).float()
         out = out.view(windows, tokens, heads, head_dim).transpose(1, 2)
         assert torch.allclose(out, expected, atol=tolerance)
     assert torch.equal(bias, before)
@@ -256,11 +259,24 @@ def test_drop_path_leaves_out_branches_image_by_image() -> None:
     assert torch.equal(network(x), first)
     network.eval()
     assert torch.allclose(network(x)[0], network(x)[7], atol=1e-6)
-    branch = torch.ones(8 * 500, 4, 3)
-    layer = network.train().stages[-1]
-    dropped = layer.dropped(branch, batch=500)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_drop_path_drops_whole_images(shifted: bool) -> None:
+    """A branch of ones, in the order in which a layer is given the windows."""
+    layer = our_network(TINY, reference_network(TINY)).train().stages[-1]
+    layer.drop_path, layer.shifted = 0.5, shifted
+    plan = WindowPlan.build(torch.zeros(500, 3, 8, 16), 4, keeps_graph=True)
+    image = torch.arange(500.0).repeat_interleave(8)[:, None, None].expand(-1, 16, 3)
+    images = []
+    plan.run(lambda x, _: images.append(x[:, 0, 0].long()) or x, image.contiguous(), shifted)
+    assert torch.equal(plan.images(shifted), images[0])
+
+    dropped = layer.dropped(torch.ones(8 * 500, 16, 3), plan)
+
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
-    assert dropped.view(500, -1).std(dim=1).eq(0).all()
+    by_image = dropped[images[0].argsort(stable=True)].view(500, -1)
+    assert by_image.std(dim=1).eq(0).all()
     assert dropped.mean().item() == pytest.approx(1, abs=0.2)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from swinir_core import Restorer, TileSettings
 from swinir_core.benchmark.machine import time_run
-from swinir_core.network.memory import free_memory, is_out_of_memory, release_cached_memory
+from swinir_core.devices import free_memory, is_out_of_memory, release_cached_memory
 from swinir_core.restoration import restorer
 from swinir_core.restoration.run import Forecast
 from tests.support.determinism_cases import GRAY, SMALL, network, photograph

@@ -119,7 +119,7 @@ def test_a_model_without_stages_keeps_none() -> None:
     class Doubling:
         scale, in_channels, alignment, stages = 2, 3, 1, ()
 
-        def sharing_plans(self) -> AbstractContextManager[None]:
+        def reusing_plans(self) -> AbstractContextManager[None]:
             return nullcontext()
 
         def estimate_memory(

@@ -248,7 +248,7 @@ class ForeignNetwork:
         self.blur = nn.Conv2d(3, 3, 5, padding=2).requires_grad_(False)
         self.most_pixels = most_pixels
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
+    def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def estimate_memory(

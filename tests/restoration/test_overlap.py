@@ -28,7 +28,7 @@ class Blur:
         self.radius = radius
         self.alignment = alignment
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
+    def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def estimate_memory(

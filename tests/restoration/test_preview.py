@@ -22,7 +22,7 @@ class Brighten(nn.Module):
 
     scale, in_channels, alignment, stages = 2, 3, 8, ()
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
+    def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def estimate_memory(self, *_: Any, **__: Any) -> int:

@@ -334,7 +334,7 @@ from swinir_core.image_files.tiff import write_tiff
 
 class Doubled(nn.Module):
     scale, in_channels, alignment, stages = 2, 1, 1, ()
-    def sharing_plans(self):
+    def reusing_plans(self):
         return nullcontext()
     def estimate_memory(self, *_, **__):
         return 1

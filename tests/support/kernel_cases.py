@@ -17,10 +17,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from swinir_core.network import swin_layer
+from swinir_core.network.attention import window_attention
 from swinir_core.network.attention.window_attention import WindowAttention, differentiable
 from swinir_core.network.layers import LayerFactory
-from swinir_core.network.windows import WindowPlan
+from swinir_core.network.plan import WindowPlan
 from tests.network.test_swinir import TINY
 from tests.support.reference import our_network, reference_network
 
@@ -100,7 +100,7 @@ def compare(case: Case) -> dict[str, float | bool]:
 
     def attend(windows: Tensor, mask: Tensor | None) -> Tensor:
         masked_bias = bias if mask is None else bias + mask
-        return layer.by_path(differentiable, layer.qkv(windows), masked_bias)
+        return layer.by_products(differentiable, windows, masked_bias)
 
     expected = plan.run(attend, x, case.shifted)
     qkv = layer.qkv(x).view(-1, 3, case.heads, case.head_dim).to(case.dtype)
@@ -122,7 +122,7 @@ def network_difference(window_size: int) -> float:
     model = our_network(config, reference_network(config))
     x = torch.rand(2, 3, 23, 20)
     expected = model(x)
-    with mock.patch.object(swin_layer, "usable", return_value=True):
+    with mock.patch.object(window_attention, "usable", return_value=True):
         return (model(x) - expected).abs().max().item()
 
 
@@ -171,14 +171,14 @@ def multiply_bfloat16_as_numbers() -> None:
 def main() -> None:
     importlib.import_module("swinir_core.network.attention.triton_available")
     report: dict[str, object] = {"triton imported by the package": "triton" in sys.modules}
-    from swinir_core.network.attention import triton_kernel as window_attention
+    from swinir_core.network.attention import triton_kernel
 
     multiply_bfloat16_as_numbers()
     report |= {name: compare(case) for name, case in CASES.items()}
     report |= {f"network, window {size}": network_difference(size) for size in (7, 8)}
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         report[f"check {dtype}"] = complaint(dtype)
-    window_attention.MASKED = 0.0
+    triton_kernel.MASKED = 0.0
     report["check without mask"] = complaint(torch.bfloat16)
     json.dump(report, sys.stdout)
 

@@ -1,33 +1,38 @@
-"""Attention within windows, paper section 3.1, equation 4."""
+"""Attention within windows, paper section 3.1, equation 4, and the choice of how to compute it.
+
+All paths give the same result; which one runs is decided here and nowhere else:
+
+- without gradients on a CPU: ``channel_major`` products, which share the work between threads
+  better than PyTorch's fused attention does, and for which heads of 10 or 30 channels cost nothing
+  extra;
+- without gradients elsewhere: the Triton kernel over the whole feature map where it works (it
+  reads the windows, shifted ones too, from where they lie), else PyTorch's ``fused`` attention,
+  which keeps the logits out of memory;
+- with gradients on a CPU in float32 or wider: ``AttentionWithGradients``, which keeps no
+  probabilities; elsewhere ``differentiable`` products, for fused attention gives no gradient of the
+  position bias.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..layers import LayerFactory, are_plain, folded, linear_of_norm
-from ..windows import WindowPlan
+from ..layers import LayerFactory
+from ..plan import WindowPlan
 from .cpu_gradients import AttentionWithGradients
+from .triton_available import usable
 
 _HEAD_DIM_MULTIPLE = 16
 """Fused attention is slow, or missing, for the head dimensions 10 and 30 of official models."""
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention with a learned relative position bias.
-
-    The paths give the same result. On a CPU ``channel_major`` products share the work between
-    threads better than fused attention does, and heads of 10 or 30 channels cost nothing extra;
-    elsewhere ``fused`` attention keeps the logits out of memory, and where a Triton kernel works it
-    reads the windows, shifted ones too, from where they lie. Only ``differentiable`` gives the
-    gradient of the bias, by autograd, and ``AttentionWithGradients``, its like for a CPU in
-    float32 or wider.
-    """
+    """Multi-head self-attention with a learned relative position bias."""
 
     def __init__(
         self, dim: int, num_heads: int, window_size: int, qkv_bias: bool, layers: LayerFactory
@@ -39,47 +44,87 @@ class WindowAttention(nn.Module):
         self.qkv = layers.linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = layers.linear(dim, dim)
 
-    def forward(
-        self, x: Tensor, norm: Any, bias: Tensor, mask: Tensor | None, plan: WindowPlan
-    ) -> Tensor:
-        """(windows, N, C) tokens, normalised by ``norm`` first, to the same. ``bias`` is
-        (heads, N, N); ``mask`` (N, N), or (windows, 1, N, N), is added to it."""
-        on_cpu = x.device.type == "cpu"
-        exact = plan.dtype == x.dtype and are_plain(norm, self.qkv, self.proj)
-        if plan.keeps_graph and on_cpu and exact:
-            weights = (*folded(norm, self.qkv), self.proj.weight, self.proj.bias)
-            normal = F.layer_norm(x, x.shape[-1:], eps=norm.eps)
-            return AttentionWithGradients.apply(normal, *weights, bias, mask, plan.windows_at_once)  # pyright: ignore[reportReturnType]
-        bias = bias if mask is None else bias + mask
-        if on_cpu and not plan.keeps_graph:
-            return self.proj(channel_major(norm(x).to(plan.dtype), self.qkv, bias))
-        qkv = linear_of_norm(x, norm, self.qkv, plan)
-        return self.by_path(differentiable if plan.keeps_graph else fused, qkv, bias)
+    def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None, plan: WindowPlan) -> Tensor:
+        """Attend within windows, none of which sees another.
 
-    def by_path(
-        self, attend: Callable[[Tensor, Tensor], Tensor], qkv: Tensor, bias: Tensor
+        Args:
+            x: (windows, N, C) normalised tokens, float32 or wider.
+            bias: (heads, N, N), from ``position_bias``.
+            mask: (N, N), or (windows, 1, N, N), added to the bias; ``None`` for nothing.
+            plan: Of this forward pass.
+
+        Returns:
+            (windows, N, C) in the plan's type.
+        """
+        on_cpu = x.device.type == "cpu"
+        weight, weight_bias = self.qkv.weight, self.qkv.bias
+        if plan.keeps_graph and on_cpu and plan.dtype == x.dtype and _are_plain(self):
+            weights = weight, _or_zeros(weight_bias, weight), self.proj.weight, self.proj.bias
+            return AttentionWithGradients.apply(x, *weights, bias, mask, plan.windows_at_once)  # pyright: ignore[reportReturnType]
+        bias = bias if mask is None else bias + mask
+        x = x.to(plan.dtype)
+        if on_cpu and not plan.keeps_graph:
+            return self.proj(channel_major(x, weight, weight_bias, bias))
+        return self.by_products(differentiable if plan.keeps_graph else fused, x, bias)
+
+    def by_products(
+        self, attend: Callable[[Tensor, Tensor], Tensor], x: Tensor, bias: Tensor
     ) -> Tensor:
-        """(windows, N, 3C) and a bias to (windows, N, C), by ``fused`` or ``differentiable``."""
-        qkv = rearrange(qkv, "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
+        """(windows, N, C) tokens in and out, by ``fused`` or ``differentiable``."""
+        qkv = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
         return self.proj(rearrange(attend(qkv, bias), "b h n d -> b n (h d)"))
 
+    def runs_on_the_map(self, plan: WindowPlan) -> bool:
+        """Tell whether ``attend_map`` is to be used: by the GPU kernel, without gradients."""
+        device = plan.bias_index.device
+        return not plan.keeps_graph and usable(device, plan.dtype, plan.size, self.head_dim)
+
     def attend_map(self, qkv: Tensor, bias: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
-        """(T, 3C) of all tokens in window order and (heads, N, N) to (T, C), by the GPU kernel."""
+        """Attend within the windows of whole feature maps, by the GPU kernel.
+
+        Args:
+            qkv: (T, 3C), q, k and v of all tokens in the order of the unshifted windows.
+            bias: (heads, N, N).
+            plan: Of this forward pass.
+            shifted: Whether the windows are those of the shifted grid.
+
+        Returns:
+            (T, C), a view into ``qkv``.
+        """
         from .triton_kernel import window_attention_
 
         qkv = qkv.view(len(qkv), 3, self.num_heads, self.head_dim)
         return window_attention_(qkv, bias, plan.rows, plan.columns, plan.size, shifted).flatten(1)
 
     def position_bias(self, plan: WindowPlan) -> Tensor:
-        """(heads, N, N) from the bias table, where the plan is."""
+        """Look up the bias of every pair of tokens: (heads, N, N), where the plan is."""
         table = self.relative_position_bias_table.to(plan.bias_index.device)
         return rearrange(table[plan.bias_index], "(q k) h -> h q k", q=plan.size**2).contiguous()
 
 
-def differentiable(qkv: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q kᵀ / sqrt(d) + bias) v as the equation reads.
+def _are_plain(attention: WindowAttention) -> bool:
+    """Whether both projections are no more than their weights, so that nobody misses their being
+    called: PyTorch's own, without adapters, parametrisations or hooks."""
+    return all(
+        type(layer) is nn.Linear
+        and not layer._forward_hooks
+        and not layer._forward_pre_hooks
+        and not layer._backward_hooks
+        and not layer._backward_pre_hooks
+        for layer in (attention.qkv, attention.proj)
+    )
 
-    ``qkv`` is (3, windows, heads, N, d), the result (windows, heads, N, d).
+
+def _or_zeros(bias: Tensor | None, weight: Tensor) -> Tensor:
+    """The bias of a linear layer that may have none."""
+    return weight.new_zeros(len(weight)) if bias is None else bias
+
+
+def differentiable(qkv: Tensor, bias: Tensor) -> Tensor:
+    """Compute softmax(q kᵀ / sqrt(d) + bias) v as the equation reads.
+
+    ``qkv`` is (3, windows, heads, N, d), ``bias`` (heads, N, N) or (windows, heads, N, N); returns
+    (windows, heads, N, d).
     """
     q, k, v = qkv
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
@@ -87,7 +132,8 @@ def differentiable(qkv: Tensor, bias: Tensor) -> Tensor:
 
 
 def fused(qkv: Tensor, bias: Tensor) -> Tensor:
-    """The same by PyTorch's own kernels."""
+    """Compute attention by PyTorch's own kernels: (3, windows, heads, N, d) and (heads, N, N) to
+    (windows, heads, N, d)."""
     head_dim = qkv.shape[-1]
     padding = -head_dim % _HEAD_DIM_MULTIPLE
     q, k, v = F.pad(qkv, (0, padding)) if padding else qkv
@@ -96,18 +142,23 @@ def fused(qkv: Tensor, bias: Tensor) -> Tensor:
     return out[..., :head_dim]
 
 
-def channel_major(x: Tensor, projection: Any, bias: Tensor) -> Tensor:
-    """The same from (windows, N, C) tokens, the ``projection`` to q, k and v included, to
-    (windows, N, C).
+def channel_major(x: Tensor, weight: Tensor, weight_bias: Tensor | None, bias: Tensor) -> Tensor:
+    """Compute attention from tokens, the projection to q, k and v included.
 
     Weights times transposed tokens give q, k and v as (d, N) matrices, the layout the products
-    want, with nothing to permute. Logits are float32 whatever the type of ``x``. Weights on the CPU
-    are where they are computed with, so they need not be asked for through their layer.
+    want, with nothing to permute. Logits are float32 whatever the type of ``x``.
+
+    Args:
+        x: (windows, N, C).
+        weight, weight_bias: (3C, C) and (3C,) of the projection.
+        bias: (heads, N, N) to add to the logits.
+
+    Returns:
+        (windows, N, C).
     """
     windows, tokens, dim = x.shape
     q, k, v = (
-        part.view(windows * len(bias), -1, tokens)
-        for part in _project(x, projection.weight, projection.bias)
+        part.view(windows * len(bias), -1, tokens) for part in _project(x, weight, weight_bias)
     )
     logits = x.new_empty(windows, *bias.shape, dtype=torch.float32).copy_(bias).flatten(0, 1)
     logits.baddbmm_(q.mT, k, alpha=q.shape[1] ** -0.5)
@@ -117,10 +168,10 @@ def channel_major(x: Tensor, projection: Any, bias: Tensor) -> Tensor:
 
 
 def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Sequence[Tensor]:
-    """q, k and v (windows, C, N) float32 of (windows, N, C)."""
+    """(windows, N, C) to q, k and v, (windows, C, N) float32 each."""
     windows, count, dim = x.shape
     weight = weight.to(x.dtype)
-    bias = x.new_zeros(3 * dim) if bias is None else bias.to(x.dtype)
+    bias = _or_zeros(bias, weight).to(x.dtype)
     if x.dtype == torch.float32:
         return [
             torch.baddbmm(part_bias[:, None], part.expand(windows, -1, -1), x.mT)

@@ -1,18 +1,18 @@
-"""Frames of one size share a plan and its room, and nothing is left of them afterwards."""
+"""Frames of one size share a plan and its workspace, and nothing is left of them afterwards."""
 
 from __future__ import annotations
 
-import copy
-import pickle
 import threading
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
-from swinir_core.network.windows import WindowPlan
+from swinir_core.network import plan as plan_module
+from swinir_core.network.plan import WindowPlan
 from swinir_core.restoration.ensemble import Ensemble
 from tests.support import reference
 from tests.support.reference import SMALL
@@ -59,7 +59,7 @@ def test_frames_of_one_size_share_a_plan(
 def test_a_result_is_that_of_a_new_plan_to_the_byte(network: SwinIR) -> None:
     images = torch.rand(3, 2, 3, 19, 26)
     expected = [network(image) for image in images]
-    with network.sharing_plans():
+    with network.reusing_plans():
         assert all(torch.equal(network(x), y) for x, y in zip(images, expected, strict=True))
 
 
@@ -71,7 +71,7 @@ def test_an_image_of_another_size_gets_a_plan_of_its_own(
 ) -> None:
     other = torch.rand(shape)
     expected = network(other)
-    with network.sharing_plans():
+    with network.reusing_plans():
         network(torch.rand(2, 3, 16, 24))
         built.clear()
         assert torch.equal(network(other), expected)
@@ -81,7 +81,7 @@ def test_an_image_of_another_size_gets_a_plan_of_its_own(
 def test_so_does_another_type_of_arithmetic(network: SwinIR, built: list[WindowPlan]) -> None:
     x = torch.rand(1, 3, 16, 16)
     expected = network(x)
-    with network.sharing_plans():
+    with network.reusing_plans():
         with torch.autocast("cpu", torch.bfloat16):
             network(x)
         assert torch.equal(network(x), expected)
@@ -91,7 +91,7 @@ def test_so_does_another_type_of_arithmetic(network: SwinIR, built: list[WindowP
 def test_gradients_do_not_meet_overwritten_numbers(network: SwinIR) -> None:
     x = torch.rand(1, 3, 16, 16)
     (expected,) = torch.autograd.grad(network(y := x.clone().requires_grad_()).sum(), y)
-    with network.sharing_plans():
+    with network.reusing_plans():
         network(x)
         result = network(y)
         network(x)
@@ -102,7 +102,7 @@ def test_gradients_do_not_meet_overwritten_numbers(network: SwinIR) -> None:
 def test_inference_mode_may_end_between_two_passes(network: SwinIR) -> None:
     x = torch.rand(1, 3, 16, 16)
     expected = network(x)
-    with network.sharing_plans():
+    with network.reusing_plans():
         with torch.inference_mode():
             network(x)
         assert torch.equal(network(x), expected)
@@ -112,67 +112,73 @@ def test_without_a_run_nothing_is_kept(network: SwinIR, built: list[WindowPlan])
     for _ in range(2):
         network(torch.rand(1, 3, 16, 16))
     assert len(built) == 2
-    assert network._plans._plan is None
+    assert plan_module._kept.plan is None
 
 
 def test_nothing_is_left_after_a_run(network: SwinIR) -> None:
-    with network.sharing_plans():
-        with network.sharing_plans():
+    with network.reusing_plans():
+        with network.reusing_plans():
             network(torch.rand(1, 3, 16, 16))
-        assert network._plans._plan is not None
-    assert network._plans._plan is None
+        assert plan_module._kept.plan is not None
+    assert plan_module._kept.plan is None
 
 
-def test_a_pass_that_fails_leaves_no_room_behind(network: SwinIR) -> None:
+def test_a_pass_that_fails_leaves_no_workspace_behind(network: SwinIR) -> None:
     def fail(*_: object) -> None:
         raise MemoryError("out of memory")
 
-    with network.sharing_plans():
+    with network.reusing_plans():
         network(torch.rand(1, 3, 16, 16))
         hook = network.stages[-1].register_forward_hook(fail)
         with pytest.raises(MemoryError):
             network(torch.rand(1, 3, 16, 16))
         hook.remove()
-        assert network._plans._plan is None
+        assert plan_module._kept.plan is None
 
 
-def test_the_old_room_is_free_before_a_new_one_is_made(
+def test_the_old_workspace_is_free_before_a_new_one_is_made(
     network: SwinIR, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = WindowPlan.build
-    rooms: list[weakref.ref[Tensor]] = []
+    workspaces: list[weakref.ref[Tensor]] = []
 
     def note(features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
-        assert all(room() is None for room in rooms)
+        assert all(workspace() is None for workspace in workspaces)
         plan = build(features, size, keeps_graph)
-        assert plan.room is not None
-        rooms.append(weakref.ref(plan.room))
+        assert plan.workspace is not None
+        workspaces.append(weakref.ref(plan.workspace))
         return plan
 
     monkeypatch.setattr(WindowPlan, "build", note)
-    with network.sharing_plans():
+    with network.reusing_plans():
         for side in (16, 24):
             network(torch.rand(1, 3, side, side))
-    assert len(rooms) == 2
+    assert len(workspaces) == 2
 
 
-def test_a_copy_of_a_network_begins_with_an_empty_shelf(network: SwinIR) -> None:
-    with network.sharing_plans():
-        network(torch.rand(1, 3, 16, 16))
-        for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
-            other(torch.rand(1, 3, 16, 16))
-            assert other._plans._plan is None
+@pytest.mark.parametrize("changes", [{"embed_dim": 24}, {"window_size": 4}], ids=str)
+def test_another_network_gets_a_plan_of_its_own(
+    network: SwinIR, built: list[WindowPlan], changes: dict[str, int]
+) -> None:
+    other = reference.network(replace(SMALL, **changes))  # pyright: ignore[reportArgumentType]
+    x = torch.rand(1, 3, 16, 16)
+    expected = other(x)
+    with network.reusing_plans():
+        network(x)
+        built.clear()
+        assert torch.equal(other(x), expected)
+    assert len(built) == 1
 
 
 def test_another_thread_has_plans_of_its_own(network: SwinIR, built: list[WindowPlan]) -> None:
     x = torch.rand(1, 3, 16, 16)
 
     def run() -> None:
-        with torch.no_grad(), network.sharing_plans():
+        with torch.no_grad(), network.reusing_plans():
             network(x)
             network(x)
 
-    with network.sharing_plans():
+    with network.reusing_plans():
         network(x)
         thread = threading.Thread(target=run)
         thread.start()
@@ -199,4 +205,4 @@ def test_a_cancelled_run_leaves_nothing(network: SwinIR) -> None:
         Restorer(network)(torch.rand(3, 16, 16, 3), TileSettings(at_once=1), cancelled=cancelled)
     # Asked five times for an image: between the second and the third.
     assert len(asked) == 11
-    assert (network._plans._plan, network._plans._users) == (None, 0)
+    assert (plan_module._kept.plan, plan_module._kept.users) == (None, 0)
