@@ -77,15 +77,15 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
         """
         batch, channels, height, width = image.shape
         if channels == self.input_channels:
-            pieces = image
+            inputs = image
         elif self.input_channels == 1:
-            pieces = image.flatten(0, 1).unsqueeze(1)
+            inputs = image.flatten(0, 1).unsqueeze(1)
         else:
             raise ValueError(
                 f"This SwinIR takes {self.input_channels} channels, the image has {channels}. "
                 f"SwinIR Restore accepts gray images and images with alpha."
             )
-        restored = torch.cat([self.model(piece[None]).clamp_(0, 1) for piece in pieces])
+        restored = torch.cat([self.model(single[None]).clamp_(0, 1) for single in inputs])
         return restored.view(batch, channels, height * self.scale, width * self.scale)
 
     def _is_own(self, device: torch.device) -> bool:

@@ -20,6 +20,9 @@ from torch import Tensor
 
 MODES = ("auto", "whole", "tiled")
 
+TILE_SIDE = 768
+"""Input pixels of a tile's side where nothing else is set."""
+
 BLEND = 8
 """Input pixels over which one tile passes into the next. The error of a tile falls about tenfold
 every four pixels from its edge, so a wider blend would let in more than it evens out."""
@@ -32,7 +35,7 @@ class TileSettings:
     mode: str = "auto"
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
 
-    tile_size: int | tuple[int, int] = 768
+    tile_size: int | tuple[int, int] = TILE_SIDE
     """Side of a tile in input pixels, or its height and width, the overlaps included; rounded down
     to whole windows. Used in ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
 
@@ -52,7 +55,7 @@ class TileSettings:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"tile mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        smallest = min(self.tile_height, self.tile_width)
+        smallest = min(self.tile_sides)
         if smallest < 32:
             raise ValueError(f"tile_size must be at least 32 pixels, got {smallest}")
         if self.overlap is not None and self.overlap < 0:
@@ -68,12 +71,10 @@ class TileSettings:
             raise ValueError(f"memory_budget must be positive, got {self.memory_budget} bytes")
 
     @property
-    def tile_height(self) -> int:
-        return self.tile_size if isinstance(self.tile_size, int) else self.tile_size[0]
-
-    @property
-    def tile_width(self) -> int:
-        return self.tile_size if isinstance(self.tile_size, int) else self.tile_size[1]
+    def tile_sides(self) -> tuple[int, int]:
+        """Greatest height and width of a tile, in input pixels."""
+        size = self.tile_size
+        return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True)
@@ -106,26 +107,30 @@ class Tile:
         """Height and width in input pixels."""
         return self.rows.length, self.columns.length
 
-    def of(self, image: Tensor) -> Tensor:
-        """The tile's part of ``image`` (H, W, C)."""
-        return image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+    def of(self, image: Tensor, scale: int = 1) -> Tensor:
+        """Slice the tile from an image (H, W) or (H, W, C) enlarged by ``scale``."""
+        rows, columns = (
+            slice(span.start * scale, span.stop * scale) for span in (self.rows, self.columns)
+        )
+        return image[rows, columns]
 
     def add(self, restored: Tensor, result: Tensor, scale: int) -> None:
-        """Add the tile's ``restored`` pixels (sh, sw, C) in 0..1, which are overwritten, to
-        ``result`` (sH, sW, C), weighted; the one may be on a GPU and the other not. The result is
-        the same in whatever order tiles are added."""
-        part = result[
-            self.rows.start * scale : self.rows.stop * scale,
-            self.columns.start * scale : self.columns.stop * scale,
-        ]
+        """Add restored pixels, weighted, to a result; the order of the tiles changes nothing.
+
+        Args:
+            restored: (sh, sw, C) in 0..1; overwritten.
+            result: (sH, sW, C) of the whole image, on any device.
+            scale: s.
+        """
+        target = self.of(result, scale)
         if not (self.rows.is_blended or self.columns.is_blended):
-            part.copy_(restored)
+            target.copy_(restored)
             return
         for weights in (self.rows.weights[:, None, None], self.columns.weights[:, None]):
             restored.mul_(weights.to(restored.device))
         # Sums of multiples of 2^-23 are exact in float32 up to 2.
         restored.mul_(2**23).round_().mul_(2**-23)
-        part += restored.to(result.device)
+        target += restored.to(result.device)
 
 
 @dataclass(frozen=True)
@@ -135,14 +140,23 @@ class TilePlan:
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
-    @property
-    def tile_count(self) -> int:
+    def __len__(self) -> int:
+        """Number of tiles."""
         return len(self.rows) * len(self.columns)
+
+    def __iter__(self) -> Iterator[Tile]:
+        """Every tile, in reading order."""
+        return (Tile(row, column) for row in self.rows for column in self.columns)
 
     @property
     def largest(self) -> tuple[int, int]:
         """Height and width of the largest tile, in input pixels."""
         return max(row.length for row in self.rows), max(span.length for span in self.columns)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image, in input pixels."""
+        return self.rows[-1].stop, self.columns[-1].stop
 
     @property
     def overlap(self) -> int:
@@ -155,13 +169,9 @@ class TilePlan:
         """Input pixels to compute for one image, overlaps counted each time."""
         return sum(row.length for row in self.rows) * sum(span.length for span in self.columns)
 
-    def tiles(self) -> Iterator[Tile]:
-        """Every tile, in reading order."""
-        return (Tile(row, column) for row in self.rows for column in self.columns)
-
     def tiles_by_size(self) -> list[Tile]:
         """Every tile, the largest first, those of one size together."""
-        return sorted(self.tiles(), key=lambda tile: tile.size, reverse=True)
+        return sorted(self, key=lambda tile: tile.size, reverse=True)
 
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
@@ -222,12 +232,6 @@ def plan_fitting(
     )
 
 
-def can_be_cut(height: int, width: int, alignment: int, overlap: int) -> bool:
-    """Whether tiles smaller than this are possible."""
-    units = _ceil_div(overlap, alignment)
-    return max(_most_tiles(side, alignment, units) for side in (height, width)) > 1
-
-
 def blend_weights(position: Tensor, middle: float, width: float) -> Tensor:
     """Weights of a tile at ``position`` where it takes over from the one before: 0 up to
     ``width / 2`` before ``middle``, 1 from as far behind it, linear between."""
@@ -257,8 +261,8 @@ def _cut(length: int, alignment: int, overlap: int, count: int) -> list[tuple[in
 
 
 def _spans(length: int, scale: int, alignment: int, overlap: int, count: int) -> tuple[Span, ...]:
-    """The same with weights: those of a tile end where those of the next begin, so they add up to
-    one whatever the overlap."""
+    """Cut one side into spans with weights: those of a tile end where those of the next begin, so
+    they add up to one whatever the overlap."""
     cuts = _cut(length, alignment, overlap, count)
     middle = overlap * alignment / 2
     # Without an overlap a tile takes over within one pixel of the result.
