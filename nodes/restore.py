@@ -29,7 +29,7 @@ PRECISIONS = {
 
 
 class SwinIRRestore(io.ComfyNode):
-    """Runs an ``UPSCALE_MODEL`` over images, whole where they fit and in tiles where not."""
+    """Runs an ``UPSCALE_MODEL`` over images, whole where they fit the memory, else in tiles."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -53,7 +53,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs belong; the weights themselves may still wait elsewhere."""
+        """Device of the inputs; the weights may still wait on another."""
         return self.patcher.load_device
 
     def to(self, *args: Any, **kwargs: Any) -> SwinIRUpscaleModel:
@@ -71,9 +71,10 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) in 0..1 to (N, C, scale * H, scale * W) in 0..1, one image at a time.
+        """Restore (N, C, H, W) in 0..1 to (N, C, scale * H, scale * W) in 0..1, one by one.
 
-        A gray model restores the channels of a colour image one by one.
+        A gray model restores the channels of a colour image one by one. Raises ``ValueError`` for
+        other channels than the model's.
         """
         batch, channels, height, width = image.shape
         if channels == self.input_channels:

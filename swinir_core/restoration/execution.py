@@ -16,7 +16,7 @@ from ..errors import Cancelled, PrecisionError
 from ..images.color import rgb_to_gray
 from .image_model import ImageModel
 from .planning import RunPlan
-from .tiles import Tile, TilePlan, plan_fitting
+from .tiles import Tile, plan_fitting
 
 Progress = Callable[[int, int], None]
 """Called with (pixels done, pixels in all): input pixels, overlaps included. The first never falls:
@@ -138,21 +138,12 @@ class Run:
         return None
 
     def _restore_in_smaller_tiles(self, pixels: Tensor) -> Tensor:
-        """(h, w, C) to (sh, sw, C) on the CPU."""
+        """Cut a tile for which memory ran out, now or before: (h, w, C) to (sh, sw, C) on the
+        CPU."""
         height, width, channels = pixels.shape
-        plan = self._plan_smaller_tiles(height, width)
-        self.total += (plan.pixels - height * width) / self.plan.runs_of_an_image
         scale = self.model.scale
-        out = torch.zeros(height * scale, width * scale, channels)
-        for _ in self.do(make_jobs(pixels, out, plan.tiles_by_size(), 1)):
-            pass
-        return out
-
-    def _plan_smaller_tiles(self, height: int, width: int) -> TilePlan:
-        """Cut a tile for which memory ran out, now or before."""
-        overlap, scale, alignment = self.overlap(), self.model.scale, self.model.alignment
         plan = plan_fitting(
-            *(height, width, scale, alignment, overlap),
+            *(height, width, scale, self.model.alignment, self.overlap()),
             fits=lambda *tile: math.prod(tile) <= self.most_pixels,
         )
         if len(plan) == 1:
@@ -163,7 +154,11 @@ class Run:
             )
         # There are no smaller ones, so these are tried even where they are more than half.
         self.most_pixels = max(self.most_pixels, math.prod(plan.largest))
-        return plan
+        self.total += (plan.pixels - height * width) / self.plan.runs_of_an_image
+        out = torch.zeros(height * scale, width * scale, channels)
+        for _ in self.do(make_jobs(pixels, out, plan.tiles_by_size(), 1)):
+            pass
+        return out
 
     def _run_together(self, pixels: Tensor) -> Tensor:
         """(n, h, w, C) to (n, sh, sw, C) float32 in 0..1 on the device, in one call."""

@@ -1,4 +1,4 @@
-"""Tiles: where an image is cut, and how the pieces are put together again.
+"""Tiles: the cuts of an image, and the blending of tiles into one result.
 
 Tiles lie on the window grid of the whole image, so a window sees the same pixels in a tile as it
 would in the whole image; their sides differ by one window at most, so none is a sliver. What lies
@@ -30,7 +30,7 @@ every four pixels from its edge, so a wider blend would let in more than it even
 
 @dataclass(frozen=True)
 class TileSettings:
-    """How large images are cut. Wrong values raise ``ValueError`` with the number in it."""
+    """When and how images are cut. Wrong values raise ``ValueError`` with the number in it."""
 
     mode: str = "auto"
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
@@ -41,16 +41,16 @@ class TileSettings:
 
     overlap: int | None = None
     """Input pixels that neighbouring tiles share, rounded up to whole windows; in ``tiled`` mode at
-    most half a tile. ``None``: as many as the network needs, which it is asked where an image is
-    cut, or half a tile where that is less."""
+    most half a tile. ``None``: as many as the network needs, which running it finds where an image
+    is cut, or half a tile where that is less."""
 
     at_once: int | None = None
-    """How many tiles or small images of equal size are run together at most, as far as they fit the
+    """Tiles or small images of equal size that are run together at most, as far as they fit the
     memory. ``None``: as many as make it faster."""
 
     memory_budget: int | None = None
     """Bytes one run of the model may take: in ``auto`` mode the image is cut to fit, and in every
-    mode pieces are run together only as far as they do. ``None``: what the device has free."""
+    mode tiles are run together only as far as they fit. ``None``: what the device has free."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -79,7 +79,7 @@ class TileSettings:
 
 @dataclass(frozen=True)
 class Span:
-    """Input pixels ``start`` to ``stop`` along one side, and how the result is weighted."""
+    """Input pixels ``start`` to ``stop`` along one side, and the weights of their result."""
 
     start: int
     stop: int
@@ -97,7 +97,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """Where rows and columns cross."""
+    """A rectangle of an image: the crossing of two spans."""
 
     rows: Span
     columns: Span
@@ -160,7 +160,7 @@ class TilePlan:
 
     @property
     def overlap(self) -> int:
-        """The fewest input pixels that neighbours share; 0 where there are none."""
+        """Fewest input pixels that neighbours share; 0 for a single tile."""
         sides = (self.rows, self.columns)
         return min((a.stop - b.start for side in sides for a, b in pairwise(side)), default=0)
 
@@ -175,19 +175,27 @@ class TilePlan:
 
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
-    """One tile for the whole image."""
+    """Plan one tile for the whole image."""
     return TilePlan(*(_spans(side, scale, side, 0, 1) for side in (height, width)))
 
 
 def plan_tiles(
     size: tuple[int, int], scale: int, alignment: int, tile_size: tuple[int, int], overlap: int
 ) -> TilePlan:
-    """Even tiles of at most ``tile_size`` (height, width) on multiples of ``alignment``."""
+    """Plan even tiles on the window grid.
+
+    Args:
+        size: Height and width of the image, in input pixels.
+        scale, alignment: Of the model.
+        tile_size: Greatest height and width of a tile, overlaps included, in input pixels; of at
+            least two windows.
+        overlap: Input pixels that neighbours share, up to half a tile.
+    """
     sides = []
     for length, most in zip(size, tile_size, strict=True):
-        units, tile = _ceil_div(length, alignment), max(most // alignment, 2)
+        windows, tile = _ceil_div(length, alignment), max(most // alignment, 2)
         shared = min(_ceil_div(overlap, alignment), tile // 2)
-        count = 1 if units <= tile else _ceil_div(units - shared, tile - shared)
+        count = 1 if windows <= tile else _ceil_div(windows - shared, tile - shared)
         sides.append(_spans(length, scale, alignment, shared, count))
     return TilePlan(*sides)
 
@@ -200,14 +208,21 @@ def plan_fitting(
     overlap: int,
     fits: Callable[[int, int], bool],
 ) -> TilePlan:
-    """The even tiles for which ``fits(tile_height, tile_width)`` holds and that compute the fewest
-    pixels; the smallest possible ones where nothing fits."""
+    """Plan the even tiles that compute the fewest pixels among those that fit the memory.
+
+    Args:
+        height, width: Of the image, in input pixels.
+        scale, alignment: Of the model.
+        overlap: Input pixels that neighbours share.
+        fits: Tells of a tile's height and width whether it fits. Where nothing does, tiles are the
+            smallest possible ones.
+    """
     overlap = _ceil_div(overlap, alignment)
 
     def largest(rows: int, columns: int) -> tuple[int, int]:
         return (
-            min(_tile_units(height, alignment, overlap, rows) * alignment, height),
-            min(_tile_units(width, alignment, overlap, columns) * alignment, width),
+            min(_tile_windows(height, alignment, overlap, rows) * alignment, height),
+            min(_tile_windows(width, alignment, overlap, columns) * alignment, width),
         )
 
     def pixels(grid: tuple[int, int]) -> int:
@@ -233,50 +248,54 @@ def plan_fitting(
 
 
 def blend_weights(position: Tensor, middle: float, width: float) -> Tensor:
-    """Weights of a tile at ``position`` where it takes over from the one before: 0 up to
-    ``width / 2`` before ``middle``, 1 from as far behind it, linear between."""
+    """Weigh a tile against the one before it, along one side.
+
+    Args:
+        position: (n,) pixels, in input pixels.
+        middle: Of the blend, in input pixels.
+        width: Of the blend, in input pixels.
+
+    Returns:
+        (n,): 0 up to ``width / 2`` before ``middle``, 1 from ``width / 2`` behind it, linear
+        between.
+    """
     return ((position - middle) / width + 0.5).clamp(0, 1)
 
 
 def _most_tiles(length: int, alignment: int, overlap: int) -> int:
-    """More tiles than this along one side would not be smaller."""
+    """Count tiles along one side beyond which more would not be smaller; overlap in windows."""
     return max(_ceil_div(length, alignment) - overlap, 1)
 
 
-def _tile_units(length: int, alignment: int, overlap: int, count: int) -> int:
-    """Side of the largest of ``count`` even tiles, in units of ``alignment`` like ``overlap``."""
+def _tile_windows(length: int, alignment: int, overlap: int, count: int) -> int:
+    """Measure the largest of ``count`` even tiles along one side; it and the overlap in windows."""
     return _ceil_div(_ceil_div(length, alignment) + (count - 1) * overlap, count)
 
 
-def _cut(length: int, alignment: int, overlap: int, count: int) -> list[tuple[int, int]]:
-    """(start, stop) in pixels of ``count`` even tiles along one side, the larger ones first."""
-    units = _ceil_div(length, alignment)
-    side, larger = divmod(units + (count - 1) * overlap, count)
-    cuts, start = [], 0
-    for i in range(count):
-        stop = start + side + (i < larger)
-        cuts.append((start * alignment, min(stop * alignment, length)))
-        start = stop - overlap
-    return cuts
-
-
 def _spans(length: int, scale: int, alignment: int, overlap: int, count: int) -> tuple[Span, ...]:
-    """Cut one side into spans with weights: those of a tile end where those of the next begin, so
-    they add up to one whatever the overlap."""
-    cuts = _cut(length, alignment, overlap, count)
+    """Cut one side of ``length`` pixels into ``count`` even spans, the larger ones first.
+
+    They share ``overlap`` windows. The weights of a span end where those of the next begin, so they
+    add up to one whatever the overlap.
+    """
+    side, larger = divmod(_ceil_div(length, alignment) + (count - 1) * overlap, count)
     middle = overlap * alignment / 2
     # Without an overlap a tile takes over within one pixel of the result.
     width = max(min(BLEND, overlap * alignment), 1 / scale)
-    spans = []
-    for i, (start, stop) in enumerate(cuts):
+    spans, start = [], 0
+    for i in range(count):
+        windows = side + (i < larger)
+        stop = min(start + windows * alignment, length)
+        following = start + (windows - overlap) * alignment
         position = torch.arange(start * scale, stop * scale, dtype=torch.float64)
         position = (position + 0.5) / scale
         weights = torch.ones_like(position)
         if i > 0:
             weights = blend_weights(position, start + middle, width)
         if i + 1 < count:
-            weights -= blend_weights(position, cuts[i + 1][0] + middle, width)
+            weights -= blend_weights(position, following + middle, width)
         spans.append(Span(start, stop, weights.float()))
+        start = following
     return tuple(spans)
 
 
