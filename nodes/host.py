@@ -35,20 +35,22 @@ SECONDS_BETWEEN_PICTURES = 0.2
 
 
 def schema(**fields: Any) -> io.Schema:
-    """A node's schema; what an older host does not know yet, such as aliases, is left out."""
+    """Make a node's schema, without fields that an older host does not know, such as aliases."""
     known = inspect.signature(io.Schema).parameters
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Raises ``ValueError`` where the input ``name`` is none of a list, which an older host does
-    not check of optional inputs."""
+    """Check the value of the input ``name``, which an older host does not for optional inputs.
+
+    Raises ``ValueError`` for a value that is not one of ``choices``.
+    """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 def loader_category() -> str:
-    """Where the host keeps its own upscale model loader; the place has moved over time."""
+    """Return the category of the host's own upscale model loader, which has moved over time."""
     mappings = host_nodes.NODE_CLASS_MAPPINGS  # pyright: ignore[reportAttributeAccessIssue]
     return mappings["UpscaleModelLoader"].CATEGORY
 
@@ -59,7 +61,7 @@ def register_model_folder() -> None:
     Folders a user configured come first. The tuple is replaced as a whole, because the host makes
     one that lists files of every kind when a configuration file named the folder before us.
     """
-    own = Path(folder_paths.models_dir) / MODEL_FOLDER
+    own = save_folder()
     with contextlib.suppress(OSError):  # A read-only models folder is no reason to fail.
         own.mkdir(parents=True, exist_ok=True)
     configured, _ = folder_paths.folder_names_and_paths.get(MODEL_FOLDER, ([], set()))
@@ -71,26 +73,27 @@ def register_model_folder() -> None:
 
 
 def model_files() -> list[str]:
-    """Names of all model files, relative to their folders, with slashes on every system: a workflow
+    """List all model files, relative to their folders, with slashes on every system: a workflow
     saved on one is opened on another."""
     return [PurePath(name).as_posix() for name in folder_paths.get_filename_list(MODEL_FOLDER)]
 
 
 def model_path(name: str) -> Path:
-    """The file of a name from ``model_files``; a name that leads elsewhere finds nothing.
+    """Find the file of a name from ``model_files``.
 
-    Raises ``FileNotFoundError``.
+    Raises ``FileNotFoundError``, also for a name that leads out of the folders.
     """
     return Path(folder_paths.get_full_path_or_raise(MODEL_FOLDER, name))
 
 
 def operations() -> Any:
-    """Layers that stream their weights where memory is short and compute in the input's type."""
+    """Return the layers that stream their weights where memory is short and compute in the input's
+    type."""
     return comfy.ops.manual_cast
 
 
 def offload_device() -> torch.device:
-    """Where weights wait while they are not needed."""
+    """Return the device where weights wait while they are not needed."""
     return comfy.model_management.unet_offload_device()
 
 
@@ -107,14 +110,14 @@ def make_patcher(model: nn.Module) -> Any:
 
 
 def patcher_of(upscale_model: Any) -> Any:
-    """The patcher of a model the host loaded; where an older host attached none, we do."""
+    """Return the patcher of a model the host loaded; an older host attaches none, so we do."""
     if getattr(upscale_model, "patcher", None) is None:
         upscale_model.patcher = make_patcher(upscale_model.model)
     return upscale_model.patcher
 
 
 def load(patcher: Any, memory_required: int = 0) -> None:
-    """Bring a model to its device and make room there for ``memory_required`` bytes more."""
+    """Bring a model to its device and make ``memory_required`` bytes more free there."""
     comfy.model_management.load_models_gpu(
         [patcher], memory_required=memory_required, force_full_load=True
     )
@@ -132,8 +135,8 @@ def move_stragglers(patcher: Any) -> None:
 
 
 def fastest_precision(device: torch.device) -> torch.dtype:
-    """What a SwinIR is best run in: half precision where the device is made for it. bfloat16 comes
-    first, whose range is that of float32."""
+    """Return the fastest type for a SwinIR: half precision where the device is made for it,
+    bfloat16 first, whose range is that of float32."""
     management = comfy.model_management
     if device.type == "cpu":
         return torch.float32
@@ -143,12 +146,12 @@ def fastest_precision(device: torch.device) -> torch.dtype:
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes ``device`` has in all."""
+    """Return the bytes of memory that ``device`` has in all."""
     return comfy.model_management.get_total_memory(device)
 
 
 def free_memory(patcher: Any) -> int:
-    """Bytes a run may take on the patcher's device, less the host's reserve for others."""
+    """Return the bytes a run may take on the patcher's device, the host's reserve left out."""
     device = patcher.load_device
     # The newer method also counts what the host would evict on demand.
     measure = getattr(patcher, "get_free_memory", comfy.model_management.get_free_memory)
@@ -156,7 +159,7 @@ def free_memory(patcher: Any) -> int:
 
 
 def to_intermediate(images: Tensor) -> Tensor:
-    """``images`` where and as the host keeps what travels between nodes."""
+    """Move images to the device and type in which the host keeps what travels between nodes."""
     management = comfy.model_management
     # Older hosts know only float32.
     dtype = getattr(management, "intermediate_dtype", lambda: torch.float32)()
@@ -176,11 +179,11 @@ class Progress:
         self._bar.update_absolute(done, total)
 
     def wants_picture(self) -> bool:
-        """Not more often than a person can follow."""
+        """Tell whether the last picture is old enough for a person to follow."""
         return time.monotonic() - self._shown > SECONDS_BETWEEN_PICTURES
 
     def show(self, picture: np.ndarray) -> None:
-        """(h, w) or (h, w, 3) uint8."""
+        """Show a picture, (h, w) or (h, w, 3) uint8."""
         self._shown = time.monotonic()
         preview = ("JPEG", Image.fromarray(picture), None)
         self._bar.update_absolute(self._done, self._total, preview)
@@ -197,16 +200,16 @@ def show_text(node: type[io.ComfyNode], text: str) -> None:
 
 
 def interrupted() -> bool:
-    """Never true: when the user has cancelled, the host's own exception is raised instead."""
+    """Return ``False``; raises the host's own exception when the user has cancelled."""
     comfy.model_management.throw_exception_if_processing_interrupted()
     return False
 
 
 def save_folder() -> Path:
-    """Where models are saved: ``models/swinir`` of the host, among the folders of its models."""
+    """Return the folder in which models are saved: ``models/swinir`` of the host."""
     return Path(folder_paths.models_dir) / MODEL_FOLDER
 
 
 def is_model_file(name: str) -> bool:
-    """Whether ``model_path`` leads from ``name`` to a file, in whichever of the folders."""
+    """Tell whether ``model_path`` finds a file of this name, in any of the folders."""
     return folder_paths.get_full_path(MODEL_FOLDER, name) is not None

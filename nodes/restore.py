@@ -11,12 +11,13 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..swinir_core import Restorer, TileSettings
-from ..swinir_core.restoration.execution import Piece
-from ..swinir_core.restoration.masking import fit
+from ..swinir_core.restoration.execution import Job
+from ..swinir_core.restoration.image_model import ImageModel
+from ..swinir_core.restoration.inputs import Inputs, check_inputs
+from ..swinir_core.restoration.planning import RunPlan
 from ..swinir_core.restoration.preview import Preview
-from ..swinir_core.restoration.restorer import check_images, checked_mask
 from . import host
-from .runnable import Runnable, runnable
+from .runnable import to_runnable
 from .tile_settings import TileSettingsType
 
 PRECISIONS = {
@@ -28,7 +29,7 @@ PRECISIONS = {
 
 
 class SwinIRRestore(io.ComfyNode):
-    """Runs an ``UPSCALE_MODEL`` over images, whole where they fit and in tiles where not."""
+    """Runs an ``UPSCALE_MODEL`` over images, whole where they fit the memory, else in tiles."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -112,51 +113,54 @@ class SwinIRRestore(io.ComfyNode):
         tile_settings: TileSettings | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        check_images(image)
-        batch, height, width, channels = image.shape
-        if mask is not None:
-            mask = checked_mask(fit(mask, height, width), image)
-        run = runnable(upscale_model)
+        inputs = check_inputs(image, mask, stretch=True)
+        runnable = to_runnable(upscale_model)
         tiles = tile_settings or TileSettings()
-        device = run.patcher.load_device
-        restorer = Restorer(run.model, device, find_precision(precision, run, device), ensemble)
+        device = runnable.patcher.load_device
+        dtype = find_precision(precision, runnable.model, device)
+        restorer = Restorer(runnable.model, device, dtype, ensemble)
 
         # Anything may have been evicted since the last run, so the model is requested every time.
-        host.load(run.patcher, memory_required(restorer, image, tiles, host.total_memory(device)))
-        run.take_weights()
-
-        free = host.free_memory(run.patcher)
-        tiles = replace(tiles, memory_budget=min(tiles.memory_budget or free, free))
-        forecast = restorer.plan(height, width, tiles, batch, mask=mask, channels=channels)
-        logging.info("SwinIR Restore%s: %s", " in eight ways" * ensemble, forecast)
+        runnable.load(memory_required(restorer, inputs, tiles, host.total_memory(device)))
+        plan = plan_within(restorer, inputs, tiles, host.free_memory(runnable.patcher))
+        logging.info("SwinIR Restore%s: %s", " in eight ways" * ensemble, plan.summary())
         progress, preview = host.Progress(), Preview()
 
-        def finished(piece: Piece) -> None:
-            preview.add(piece)
+        def finished(job: Job) -> None:
+            preview.add(job)
             if progress.wants_picture():
                 progress.show(preview.picture())
 
-        restored = restorer(image, tiles, progress.advance, host.interrupted, finished, mask)
+        restored = restorer.run(inputs, plan, progress.advance, host.interrupted, finished)
         return io.NodeOutput(host.to_intermediate(restored))
 
 
-def find_precision(name: str, run: Runnable, device: torch.device) -> torch.dtype:
-    """The arithmetic for a choice. Raises ``ValueError`` where there is none of this name, or not
-    for this model."""
+def find_precision(name: str, model: ImageModel, device: torch.device) -> torch.dtype:
+    """Return the type to compute in for a choice of precision.
+
+    Raises ``ValueError`` for an unknown choice, and for one that ``model`` does not take.
+    """
     host.check_choice("precision", name, PRECISIONS)
-    if run.only_float32:
-        if name not in ("auto", "float32"):
-            raise ValueError(
-                f"precision {name}: models of this architecture run in float32; choose auto."
-            )
+    if model.only_float32 and name not in ("auto", "float32"):
+        raise ValueError(
+            f"precision {name}: models of this architecture run in float32; choose auto."
+        )
+    if model.only_float32:
         return torch.float32
     return PRECISIONS[name] or host.fastest_precision(device)
 
 
-def memory_required(restorer: Restorer, image: Tensor, tiles: TileSettings, total: int) -> int:
-    """Bytes that what is run at once needs of ``total``. Before it is loaded the model cannot say
-    how far tiles overlap, which changes this by a few hundredths only."""
-    batch, height, width, channels = image.shape
-    budget = min(tiles.memory_budget or total, total)
-    tiles = replace(tiles, memory_budget=budget, overlap=tiles.overlap or 0)
-    return restorer.plan(height, width, tiles, batch, channels=channels).bytes
+def plan_within(restorer: Restorer, inputs: Inputs, tiles: TileSettings, available: int) -> RunPlan:
+    """Plan the run with ``available`` bytes, or fewer where the settings say so."""
+    budget = min(tiles.memory_budget or available, available)
+    return restorer.plan_for(inputs, replace(tiles, memory_budget=budget))
+
+
+def memory_required(restorer: Restorer, inputs: Inputs, tiles: TileSettings, total: int) -> int:
+    """Estimate the bytes of a run on a device with ``total`` bytes, before the model is loaded.
+
+    Then how far tiles must overlap cannot be found yet, which changes this by a few hundredths
+    only; and a mask changes nothing.
+    """
+    tiles = replace(tiles, overlap=tiles.overlap or 0)
+    return plan_within(restorer, replace(inputs, mask=None), tiles, total).memory

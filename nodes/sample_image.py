@@ -144,5 +144,5 @@ class SwinIRSampleImage(io.ComfyNode):
 
 
 def _to_batch(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Equally large (H, W, 3) to the host's (B, H, W, 3)."""
+    """Stack equally large pictures (H, W, 3) to the host's (B, H, W, 3)."""
     return host.to_intermediate(torch.from_numpy(np.stack(pictures)))

@@ -14,7 +14,7 @@ from ..swinir_core.checkpoints.names import check_name
 from ..swinir_core.errors import WriteError
 from ..swinir_core.files import remove_abandoned
 from . import host
-from .runnable import runnable
+from .runnable import to_runnable
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SUFFIX = ".safetensors"
@@ -107,12 +107,11 @@ def to_checkpoint(upscale_model: Any) -> Checkpoint:
     if not isinstance(network, (SwinIR, SpandrelSwinIR)):
         kind = type(network or upscale_model).__name__
         raise ValueError(f"Save SwinIR Model saves only SwinIR models; this one is of type {kind}.")
-    run = runnable(upscale_model)
-    assert isinstance(run.model, SwinIR)
-    host.load(run.patcher)
-    run.take_weights()
+    runnable = to_runnable(upscale_model)
+    assert isinstance(runnable.model, SwinIR)
+    runnable.load()
     provenance = getattr(upscale_model, "metadata", {})  # Of our own loader's models only.
-    return Checkpoint(run.model.config, dict(run.model.state_dict()), provenance)
+    return Checkpoint(runnable.model.config, dict(runnable.model.state_dict()), provenance)
 
 
 def write(path: Path, checkpoint: Checkpoint, precision: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..swinir_core import TileSettings
-from ..swinir_core.restoration.tiles import MODES
+from ..swinir_core.restoration.tiles import MODES, TILE_SIDE
 from . import host
 
 TileSettingsType = io.Custom("SWINIR_TILE_SETTINGS")
@@ -16,7 +16,7 @@ class SwinIRTileSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": TileSettings().tile_width, "optional": True}
+        side = {"default": TILE_SIDE, "optional": True}
         side |= {"min": 32, "max": 8192, "step": 8}
         return host.schema(
             node_id="SwinIRTileSettings",
@@ -109,8 +109,8 @@ class SwinIRTileSettings(io.ComfyNode):
     def execute(
         cls,
         mode: str,
-        tile_width: int = TileSettings().tile_width,
-        tile_height: int = TileSettings().tile_height,
+        tile_width: int = TILE_SIDE,
+        tile_height: int = TILE_SIDE,
         overlap: int = 0,
         batch: int = 0,
         memory_budget: int = 0,

@@ -53,7 +53,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs belong; the weights themselves may still wait elsewhere."""
+        """Device of the inputs; the weights may still wait on another."""
         return self.patcher.load_device
 
     def to(self, *args: Any, **kwargs: Any) -> SwinIRUpscaleModel:
@@ -71,21 +71,22 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) in 0..1 to (N, C, scale * H, scale * W) in 0..1, one image at a time.
+        """Restore (N, C, H, W) in 0..1 to (N, C, scale * H, scale * W) in 0..1, one by one.
 
-        A gray model restores the channels of a colour image one by one.
+        A gray model restores the channels of a colour image one by one. Raises ``ValueError`` for
+        other channels than the model's.
         """
         batch, channels, height, width = image.shape
         if channels == self.input_channels:
-            pieces = image
+            inputs = image
         elif self.input_channels == 1:
-            pieces = image.flatten(0, 1).unsqueeze(1)
+            inputs = image.flatten(0, 1).unsqueeze(1)
         else:
             raise ValueError(
                 f"This SwinIR takes {self.input_channels} channels, the image has {channels}. "
                 f"SwinIR Restore accepts gray images and images with alpha."
             )
-        restored = torch.cat([self.model(piece[None]).clamp_(0, 1) for piece in pieces])
+        restored = torch.cat([self.model(single[None]).clamp_(0, 1) for single in inputs])
         return restored.view(batch, channels, height * self.scale, width * self.scale)
 
     def _is_own(self, device: torch.device) -> bool:

@@ -159,10 +159,10 @@ def measure_seams(
                 "tile_size": tile_size,
                 "overlap": "found" if overlap is None else overlap,
                 "discarded": max(shared - BLEND, 0) / 2,
-                "tiles": str(plan),
+                "tiles": plan.summary(),
                 "max_difference": rounded([max(e.abs().max().item() for e in errors) / STEP])[0],
                 "worst_psnr": rounded([min(psnr(e) for e in errors)])[0],
-                "arithmetic": round(plan.pixels / side**2, 3),
+                "arithmetic": round(plan.tiles.pixels / side**2, 3),
             }
             rows.append(row)
             print(*(f"{name} {value}" for name, value in row.items()), sep=", ", flush=True)
@@ -171,7 +171,11 @@ def measure_seams(
 
 def forecast_large(restorer: Restorer) -> dict[str, Any]:
     plan = restorer.plan(LARGE, LARGE, TileSettings("tiled"))
-    row = {"side": LARGE, "tiles": str(plan), "arithmetic": round(plan.pixels / LARGE**2, 3)}
+    row = {
+        "side": LARGE,
+        "tiles": plan.summary(),
+        "arithmetic": round(plan.tiles.pixels / LARGE**2, 3),
+    }
     print(*(f"{name} {value}" for name, value in row.items()), sep=", ")
     return row
 

@@ -35,8 +35,8 @@ def restore_file(
     check_writable(target, *shape)
     stream = Stream(restorer, picture, tiles)
     plan = stream.plan
-    if plan.tile_count > 1:
-        tqdm.write(f"{label}: {plan}", file=sys.stderr)
+    if len(plan.tiles) > 1:
+        tqdm.write(f"{label}: {plan.summary()}", file=sys.stderr)
     disable = None if show_progress else True
     with tqdm(
         total=plan.pixels, desc=label, unit="px", unit_scale=True, leave=False, disable=disable

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..restoration.image_model import Wrapper
 
@@ -17,10 +15,6 @@ class SymmetricPadding(Wrapper):
     Itself a model that a ``Restorer`` runs. Where an image is smaller than what it lacks, the
     model pads the rest.
     """
-
-    @property
-    def stages(self) -> Sequence[nn.Module]:
-        return self.model.stages
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1

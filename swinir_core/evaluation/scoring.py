@@ -12,8 +12,9 @@ from ..degradation.noise_and_jpeg import bicubic_resize
 from ..images import metrics
 from ..images.levels import to_integers
 from ..network.swinir import SwinIR
+from ..restoration.execution import Progress
+from ..restoration.inputs import check_inputs
 from ..restoration.restorer import Restorer
-from ..restoration.run import Progress
 from .padding import SymmetricPadding
 from .protocol import Protocol
 from .test_sets import ImagePair, read_pair
@@ -44,14 +45,20 @@ def score_image(
 ) -> ImageScores:
     """Restore one image and score it. Raises ``ImageError`` and what ``restorer`` raises."""
     low, high = read_pair(image, protocol)
-    tiles = restorer.plan(*low.shape[:2]).tile_count
-    output = score(restored(restorer, low, progress), high, protocol)
-    return ImageScores(image.name, output, score(untouched(low, protocol), high, protocol), tiles)
+    inputs = check_inputs(torch.from_numpy(low)[None])
+    plan = restorer.plan_for(inputs)
+    result = to_integers(restorer.run(inputs, plan, progress)[0].numpy())
+    return ImageScores(
+        image.name,
+        output=score(result, high, protocol),
+        untouched=score(untouched(low, protocol), high, protocol),
+        tiles=len(plan.tiles),
+    )
 
 
-def restored(restorer: Restorer, low: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-    """The result for one input (H, W, C): uint8 (scale*H, scale*W, C)."""
-    return to_integers(restorer(torch.from_numpy(low)[None], progress=progress)[0].numpy())
+def restored(restorer: Restorer, low: np.ndarray) -> np.ndarray:
+    """Restore one input (H, W, C) to uint8 (scale*H, scale*W, C)."""
+    return to_integers(restorer(torch.from_numpy(low)[None])[0].numpy())
 
 
 def untouched(low: np.ndarray, protocol: Protocol) -> np.ndarray:

@@ -81,6 +81,10 @@ class SwinIR(nn.Module):
         else:
             self.conv_last = layers.conv(dim, channels)
 
+    passes = 1
+    batches = True
+    only_float32 = False
+
     @property
     def scale(self) -> int:
         return self.config.scale

@@ -1,155 +1,204 @@
-"""Pieces of images through a model: together, one by one, or smaller where memory runs out."""
+"""A run of a model over tiles: together, one by one, or smaller where memory runs out."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 import torch
 from torch import Tensor
 
 from ..devices import is_out_of_memory, release_cached_memory
-from ..errors import PrecisionError
+from ..errors import Cancelled, PrecisionError
 from ..images.color import rgb_to_gray
 from .image_model import ImageModel
-from .run import Run
-from .tiles import Tile, TilePlan, can_be_cut, plan_fitting
+from .planning import RunPlan
+from .tiles import Tile, plan_fitting
+
+Progress = Callable[[int, int], None]
+"""Called with (pixels done, pixels in all): input pixels, overlaps included. The first never falls:
+where memory runs out it stands still until as much is done again. The second grows when tiles have
+to be cut smaller."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What is run by itself: a tile, or an image that is one."""
+class Job:
+    """One tile to run, and where its result belongs."""
 
     tile: Tile
     image: Tensor
     """(H, W, C)"""
 
     result: Tensor
-    """(sH, sW, C) on the CPU, zero where no piece is done yet."""
+    """(sH, sW, C) on the CPU, zero where no tile is done yet."""
 
 
-def cut(image: Tensor, result: Tensor, plan: TilePlan) -> list[Piece]:
-    """The pieces of ``image`` (H, W, C), to be restored into ``result`` (sH, sW, C), those of one
-    size together."""
-    return [Piece(tile, image, result) for tile in plan.tiles_by_size()]
+def make_jobs(
+    image: Tensor, result: Tensor, tiles: Iterable[Tile], runs_of_an_image: int
+) -> list[Job]:
+    """List the jobs that restore ``image`` (H, W, C) into ``result`` (sH, sW, C): its tiles in
+    order, once for each of ``runs_of_an_image`` equal groups of channels."""
+    images = image.tensor_split(runs_of_an_image, -1)
+    results = result.tensor_split(runs_of_an_image, -1)
+    return [Job(tile, *pair) for pair in zip(images, results, strict=True) for tile in tiles]
 
 
-@dataclass(frozen=True)
-class Execution:
-    """One run of a model over pieces of equally large images."""
+@dataclass
+class Run:
+    """One run of a ``Restorer``: its jobs, how far it is, and how much fits the memory."""
 
     model: ImageModel
     device: torch.device
+    """Of the inputs of the model."""
+
     dtype: torch.dtype
-    run: Run
+    """Of the inputs of the model."""
 
+    plan: RunPlan
     overlap: Callable[[], int]
-    """Input pixels that tiles which have to be cut smaller share."""
+    """Returns the input pixels that tiles share; called when the first has to be cut smaller."""
 
-    def fill(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """Restore every piece into its result, in order, neighbours of equal size together, and
-        yield each when it is done."""
-        waiting = deque(pieces)
+    progress: Progress | None = None
+    cancelled: Callable[[], bool] | None = None
+
+    total: float = field(init=False)
+    """Input pixels to compute, overlaps included."""
+
+    most_pixels: float = field(init=False)
+    """Input pixels that are run at once at most: of several tiles, or of one."""
+
+    done: float = 0
+    """Input pixels computed. A pixel whose channels are run one by one counts in fractions."""
+
+    reported: float = 0
+    """What ``progress`` was last given."""
+
+    tried: list[str] = field(default_factory=list)
+    """What memory ran out for."""
+
+    def __post_init__(self) -> None:
+        self.total = self.plan.pixels
+        self.most_pixels = self.plan.at_once * math.prod(self.plan.tiles.largest)
+
+    def do(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Restore every tile into its result, in order, and yield each job when it is done.
+
+        Neighbours of equal size are run together.
+
+        Raises:
+            Cancelled: The callback wants it. What the callbacks raise passes through.
+            MemoryError: Not even the smallest tile fits the memory.
+            PrecisionError: float16 does not hold the numbers.
+        """
+        waiting = deque(jobs)
         with self.model.reusing_plans():
             while waiting:
-                _, equal = next(groupby(waiting, key=lambda piece: piece.tile.size))
-                unit = list(islice(equal, self.run.at_once(*waiting[0].tile.size)))
-                if self._restore(unit):
-                    for piece in unit:
+                height, width = waiting[0].tile.size
+                fitting = math.floor(self.most_pixels / (height * width))
+                at_once = max(min(fitting, self.plan.at_once), 1)
+                _, equal = next(groupby(waiting, key=lambda job: job.tile.size))
+                batch = list(islice(equal, at_once))
+                if self._restore(batch):
+                    for job in batch:
                         waiting.popleft()
-                        yield piece
+                        yield job
 
-    def _restore(self, unit: list[Piece]) -> bool:
-        """Whether pieces of equal size are restored. If not, they have to be run fewer at once; one
-        alone is cut into smaller tiles where memory runs out."""
-        pixels = torch.stack([piece.tile.of(piece.image) for piece in unit])
+    def _restore(self, jobs: list[Job]) -> bool:
+        """Restore tiles of equal size, one alone in smaller tiles where memory runs out for it.
+
+        Returns ``False`` where memory ran out for several, which must be run fewer at once.
+        """
+        pixels = torch.stack([job.tile.of(job.image) for job in jobs])
         restored = self._run_if_it_fits(pixels)
         if restored is None:
-            if len(unit) > 1:
+            if len(jobs) > 1:
                 return False
             restored = self._restore_in_smaller_tiles(pixels[0])[None]
-        for piece, own in zip(unit, restored, strict=True):
-            piece.tile.add(own, piece.result, self.model.scale)
+        for job, own in zip(jobs, restored, strict=True):
+            job.tile.add(own, job.result, self.model.scale)
         return True
 
     def _run_if_it_fits(self, pixels: Tensor) -> Tensor | None:
-        """(n, h, w, C) to (n, sh, sw, C) at once, or nothing where memory runs out or did so for
-        less before."""
-        pieces, height, width, _ = pixels.shape
-        if pieces * height * width > self.run.most_pixels:
+        """(n, h, w, C) to (n, sh, sw, C), or ``None`` where memory runs out or did so for less."""
+        count, height, width, _ = pixels.shape
+        if count * height * width > self.most_pixels:
             return None
         try:
-            return self._run_pieces(pixels)
+            return self._run_together(pixels)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Beyond the except block, whose traceback keeps the tensors of the failed run alive.
         release_cached_memory(self.device)
-        self.run.ran_out_of_memory(pieces, height, width)
+        self.tried.append(f"{f'{count} times ' * (count > 1)}{width}x{height}")
+        self.most_pixels = count * height * width / 2
         return None
 
     def _restore_in_smaller_tiles(self, pixels: Tensor) -> Tensor:
-        """(h, w, C) to (sh, sw, C) on the CPU."""
+        """Cut a tile for which memory ran out, now or before: (h, w, C) to (sh, sw, C) on the
+        CPU."""
         height, width, channels = pixels.shape
-        plan = self._plan_smaller_tiles(height, width)
-        self.run.total += (plan.pixels - height * width) * self.run.share
         scale = self.model.scale
+        plan = plan_fitting(
+            *(height, width, scale, self.model.alignment, self.overlap()),
+            fits=lambda *tile: math.prod(tile) <= self.most_pixels,
+        )
+        if len(plan) == 1:
+            raise MemoryError(
+                f"out of memory even for {width}x{height} pixels, tried after "
+                f"{', '.join(self.tried)}; "
+                f"close other programs, or use a smaller model or lower precision"
+            )
+        # There are no smaller ones, so these are tried even where they are more than half.
+        self.most_pixels = max(self.most_pixels, math.prod(plan.largest))
+        self.total += (plan.pixels - height * width) / self.plan.runs_of_an_image
         out = torch.zeros(height * scale, width * scale, channels)
-        for _ in self.fill(cut(pixels, out, plan)):
+        for _ in self.do(make_jobs(pixels, out, plan.tiles_by_size(), 1)):
             pass
         return out
 
-    def _plan_smaller_tiles(self, height: int, width: int) -> TilePlan:
-        """How a tile for which memory ran out, now or before, is cut."""
-        run, overlap = self.run, self.overlap()
-        scale, alignment = self.model.scale, self.model.alignment
-        if not can_be_cut(height, width, alignment, overlap):
-            raise MemoryError(
-                f"out of memory even for {width}x{height} pixels, tried after "
-                f"{', '.join(run.tried)}; "
-                f"close other programs, or use a smaller model or lower precision"
-            )
-        if (height, width) not in run.smaller_plans:
-            run.smaller_plans[height, width] = plan_fitting(
-                *(height, width, scale, alignment, overlap),
-                fits=lambda *tile: math.prod(tile) <= run.most_pixels,
-            )
-        plan = run.smaller_plans[height, width]
-        # There are no smaller ones, so these are tried even where they are more than half.
-        run.most_pixels = max(run.most_pixels, math.prod(plan.largest))
-        return plan
-
-    def _run_pieces(self, pixels: Tensor) -> Tensor:
-        """(n, h, w, C) to (n, sh, sw, C) float32 in 0..1 on the device, all at once."""
+    def _run_together(self, pixels: Tensor) -> Tensor:
+        """(n, h, w, C) to (n, sh, sw, C) float32 in 0..1 on the device, in one call."""
         channels = pixels.shape[-1]
         x = pixels.movedim(-1, 1).to(self.device, self.dtype)
-        y = self._run_model(x.expand(-1, self.model.in_channels, -1, -1))
+        y = self._call(x.expand(-1, self.model.in_channels, -1, -1))
         if self.dtype == torch.float16 and not y.isfinite().all():
             raise PrecisionError("these weights overflow float16; use bfloat16 or float32")
         y = y.float().clamp_(0, 1).movedim(1, -1)
         return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
 
-    def _run_model(self, x: Tensor) -> Tensor:
-        """(n, C, h, w) through the model, counting every stage."""
-        run, stages = self.run, self.model.stages
-        run.check()
-        before, area = run.done, x[:, 0].numel() * run.share
+    def _call(self, x: Tensor) -> Tensor:
+        """Call the model on (n, C, h, w), counting every stage of every pass."""
+        self._check()
+        model, before = self.model, self.done
+        area = x[:, 0].numel() / self.plan.runs_of_an_image
+        step = area / (len(model.stages) * model.passes + 1)
 
         def stage_done(*_: object) -> None:
-            run.advance(area / (len(stages) + 1))
-            run.check()
+            self._advance(step)
+            self._check()
 
-        hooks = [stage.register_forward_hook(stage_done) for stage in stages]
+        hooks = [stage.register_forward_hook(stage_done) for stage in model.stages]
         try:
-            y = self.model(x)
-            run.advance(before + area - run.done)
+            y = model(x)
+            self._advance(before + area - self.done)
             return y
         except BaseException:
-            run.done = before
+            self.done = before
             raise
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _check(self) -> None:
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled(f"stopped after {self.done:.0f} of {self.total:.0f} pixels")
+
+    def _advance(self, pixels: float) -> None:
+        self.done += pixels
+        if self.progress is not None and self.done > self.reported:
+            self.reported = self.done
+            self.progress(round(self.done), round(self.total))

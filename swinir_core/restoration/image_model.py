@@ -1,9 +1,10 @@
-"""What is asked of a model by the code that runs it over images."""
+"""The contract between a model and the code that runs it over images; models that wrap a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import product
 from typing import Protocol
 
 import torch
@@ -11,55 +12,153 @@ from torch import Tensor, nn
 
 
 class ImageModel(Protocol):
-    """What a ``Restorer`` runs: a ``SwinIR``, or anything that says the same of itself."""
+    """A model that a ``Restorer`` can run: a ``SwinIR``, a ``ForeignModel``, or a wrapper of one.
+
+    All but ``__call__`` is answered at any time, also before the weights are loaded, and never
+    changes.
+    """
 
     @property
-    def scale(self) -> int: ...
+    def scale(self) -> int:
+        """Pixels of the result per input pixel, along each side; 1 where the size stays."""
+        ...
 
     @property
-    def in_channels(self) -> int: ...
+    def in_channels(self) -> int:
+        """Channels of inputs and results alike: 1 (gray) or 3 (RGB)."""
+        ...
 
     @property
-    def alignment(self) -> int: ...
+    def alignment(self) -> int:
+        """Input pixels: the grid on which tiles are placed.
+
+        Sides that are multiples of it need no padding within the model. Others are taken too, from
+        1 pixel on. 1 where the model has no grid.
+        """
+        ...
 
     @property
     def stages(self) -> Sequence[nn.Module]:
-        """Modules a run passes one after another, about equally long. May be none; then pieces are
-        run one by one, so that a run can be cancelled between them."""
+        """Modules that a pass calls once each, one after another, about equally long.
+
+        A run reports progress and can be cancelled after each. Empty where nothing is known of the
+        model; then it can only between two calls.
+        """
+        ...
+
+    @property
+    def passes(self) -> int:
+        """Passes through ``stages`` that one call makes; 1 for a plain network."""
+        ...
+
+    @property
+    def batches(self) -> bool:
+        """Whether a call takes several images; otherwise it is given one at a time."""
+        ...
+
+    @property
+    def only_float32(self) -> bool:
+        """Whether inputs must be float32; otherwise those in half precision are computed in it."""
         ...
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
-        """Peak growth in bytes while ``batch`` images of this size are run together."""
+        """Estimate the peak growth of memory on ``device`` during one call. Runs nothing.
+
+        Args:
+            height, width: Of each image, in input pixels.
+            dtype: Of the input.
+            device: Where the call would run.
+            batch: Images in the call.
+
+        Returns:
+            Bytes, weights and input not counted.
+        """
         ...
 
     def reusing_plans(self) -> AbstractContextManager[None]:
-        """Entered for as long as images are run one after another."""
+        """Let calls within the context keep what depends on the image size only.
+
+        Entered for as long as images are run one after another; ``nullcontext`` where there is
+        nothing to keep.
+        """
         ...
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """(B, in_channels, H, W) to (B, in_channels, scale * H, scale * W)."""
+        """Restore images.
+
+        Args:
+            x: (B, in_channels, H, W) in 0..1; B is 1 unless ``batches``.
+
+        Returns:
+            (B, in_channels, scale * H, scale * W), about 0..1, not necessarily clamped.
+        """
         ...
 
 
 class Wrapper:
-    """What another model says of itself, for a model that runs it."""
+    """Base class of models that run another model; has all its properties.
+
+    A subclass defines ``estimate_memory`` and ``__call__``.
+    """
 
     def __init__(self, model: ImageModel) -> None:
         self.model = model
-
-    @property
-    def scale(self) -> int:
-        return self.model.scale
-
-    @property
-    def in_channels(self) -> int:
-        return self.model.in_channels
-
-    @property
-    def alignment(self) -> int:
-        return self.model.alignment
+        self.scale = model.scale
+        self.in_channels = model.in_channels
+        self.alignment = model.alignment
+        self.stages = model.stages
+        self.passes = model.passes
+        self.batches = model.batches
+        self.only_float32 = model.only_float32
 
     def reusing_plans(self) -> AbstractContextManager[None]:
         return self.model.reusing_plans()
+
+
+TURNS = list(product((False, True), ((), (-1,), (-2,), (-2, -1))))
+"""The eight symmetries of a square: whether rows and columns are exchanged, and which axes are
+mirrored afterwards."""
+
+
+class Ensemble(Wrapper):
+    """The x8 self-ensemble: the mean of a model's results over all eight turns of an image.
+
+    "SwinIR+" in the paper, as in Lim et al. 2017 (arXiv 1707.02921, section 3.4). Takes eight times
+    as long, one turn after another.
+    """
+
+    def __init__(self, model: ImageModel) -> None:
+        super().__init__(model)
+        self.passes = len(TURNS) * model.passes
+
+    def estimate_memory(
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
+    ) -> int:
+        """Estimate the model's bytes, for the image upright or on its side, with those of the
+        turned input and of the sum."""
+        upright = self.model.estimate_memory(height, width, dtype, device, batch)
+        sideways = self.model.estimate_memory(width, height, dtype, device, batch)
+        values = batch * self.in_channels * height * width
+        return max(upright, sideways) + values * (
+            dtype.itemsize + self.scale**2 * _sum_type(dtype).itemsize
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Restore (B, C, H, W) to (B, C, scale * H, scale * W), float32 at least, not clamped."""
+        batch, channels, height, width = x.shape
+        total = x.new_zeros(
+            (batch, channels, height * self.scale, width * self.scale), dtype=_sum_type(x.dtype)
+        )
+        for transposed, flips in TURNS:
+            turned = (x.transpose(-2, -1) if transposed else x).flip(flips).contiguous()
+            back = self.model(turned).flip(flips)
+            total += back.transpose(-2, -1) if transposed else back
+            del turned, back
+        return total.div_(len(TURNS))
+
+
+def _sum_type(dtype: torch.dtype) -> torch.dtype:
+    # The mean of eight results in half precision has more bits than each.
+    return torch.promote_types(dtype, torch.float32)

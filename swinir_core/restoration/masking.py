@@ -1,4 +1,4 @@
-"""Restoring a part of an image only."""
+"""Masks: restoring some pixels of an image and enlarging the others plainly."""
 
 from __future__ import annotations
 
@@ -11,32 +11,40 @@ from torch import Tensor
 from ..errors import ImageError
 
 
-def fit(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (B, h, w) or (h, w) stretched to (B, height, width) float32 in 0..1 on the CPU.
+def stretched(mask: Tensor, height: int, width: int) -> Tensor:
+    """Resize a mask (B, h, w) or (h, w) to (B, height, width), bilinearly.
 
-    Raises ``ImageError`` for what is no mask.
+    One of this size is returned unchanged, values beyond 0..1 included. Raises ``ImageError`` for
+    another shape.
     """
     if mask.ndim not in (2, 3) or 0 in mask.shape:
         raise ImageError(f"a mask must be (batch, height, width), got {tuple(mask.shape)}.")
-    mask = limited(mask if mask.ndim == 3 else mask[None])
+    mask = mask if mask.ndim == 3 else mask[None]
     if mask.shape[1:] == (height, width):
         return mask
-    return F.interpolate(mask[:, None], (height, width), mode="bilinear", antialias=True)[:, 0]
+    size = (height, width)
+    return F.interpolate(limited(mask)[:, None], size, mode="bilinear", antialias=True)[:, 0]
 
 
 def limited(mask: Tensor) -> Tensor:
-    """``mask`` as float32 in 0..1 on the CPU; what is not a number is 0."""
+    """Convert a mask of any shape to float32 in 0..1 on the CPU, NaN to 0."""
     return mask.float().cpu().nan_to_num(nan=0.0).clamp(0, 1)
 
 
-def spread(mask: Tensor) -> Tensor:
-    """Where ``mask`` (B, H, W) has an effect once it is enlarged: (B, H, W) booleans."""
-    return F.max_pool2d(mask[:, None], 3, stride=1, padding=1)[:, 0] > 0
+def touched(mask: Tensor) -> Tensor:
+    """Tell where a mask (H, W) has an effect once it is enlarged: (H, W) booleans."""
+    return F.max_pool2d(mask[None], 3, stride=1, padding=1)[0] > 0
 
 
 def mix(image: Tensor, result: Tensor, mask: Tensor, scale: int) -> None:
-    """Put ``image`` (H, W, C), enlarged, in the place of ``result`` (sH, sW, C) where ``mask``
-    (H, W) is 0, in proportion between, and leave it where ``mask`` is 1."""
+    """Blend the enlarged input into a result, in place.
+
+    Args:
+        image: (H, W, C) of the input, finite.
+        result: (sH, sW, C); kept where the mask is 1, replaced where it is 0.
+        mask: (H, W) float32 in 0..1.
+        scale: s.
+    """
     if scale != 1:
         mask = F.interpolate(mask[None, None], scale_factor=scale, mode="bilinear")[0, 0]
     result.copy_(enlarge(image, scale).lerp_(result, mask[..., None]))

@@ -1,4 +1,4 @@
-"""How far tiles must overlap so that no seam shows: the network is asked.
+"""The overlap of tiles that a model needs for no seam to show, found by running it.
 
 How far the edge of a tile is felt depends on the weights more than on the depth. Three windows away
 12 trained layers and 36 random ones alike differ by less than a thousandth of 1/255 from the whole
@@ -19,7 +19,7 @@ from .image_model import ImageModel
 from .tiles import BLEND, blend_weights
 
 TOLERANCE = 0.05 / 255
-"""The largest difference between blended tiles and the whole pattern. A photograph has far more
+"""Largest difference allowed between blended tiles and the whole pattern. A photograph has far more
 pixels beside its seams than the pattern, and its largest difference is up to four times as
 large; both are measured by ``benchmarks/exactness/seams.py``."""
 
@@ -32,32 +32,47 @@ _SEED = 0
 
 
 def find_overlap(model: ImageModel, device: torch.device, dtype: torch.dtype) -> int:
-    """Input pixels, a multiple of its alignment, that tiles of ``model`` must share.
+    """Find the least overlap for which blended tiles are within ``TOLERANCE`` of the whole image.
 
-    The least for which blended tiles differ from the whole by at most ``TOLERANCE``, or where the
-    arithmetic is coarser than that, by half more than they do far from every cut. Costs as much as
-    1.5 images of 12 by 12 windows; where these do not fit the memory 4 windows are assumed.
+    Where the arithmetic is coarser than that, they may differ by half more than they do far from
+    every cut. Costs as much as 1.5 images of 12 by 12 windows; where these do not fit the memory 4
+    windows are assumed.
+
+    Args:
+        model: Ready to run.
+        device, dtype: Of its inputs.
+
+    Returns:
+        Input pixels that neighbouring tiles must share, a multiple of the model's alignment.
     """
-    # Not every network has windows, and the unit of those that have none is a pixel or two.
-    unit = model.alignment * max(round(BLEND / model.alignment), 1)
-    x = pattern(model.in_channels, _PATTERN_WINDOWS * unit).to(device, dtype)
+    # Not every network has windows; the alignment of those that have none is a pixel or two.
+    window = model.alignment * max(round(BLEND / model.alignment), 1)
+    x = pattern(model.in_channels, _PATTERN_WINDOWS * window).to(device, dtype)
     try:
         error = edge_error(model, x)
     except Exception as failure:
         if not is_out_of_memory(failure):
             raise
-        return _UNKNOWN_WINDOWS * unit
-    tolerance = max(TOLERANCE, 1.5 * error[-unit].item())
+        return _UNKNOWN_WINDOWS * window
+    tolerance = max(TOLERANCE, 1.5 * error[-window].item())
     for windows in range(1, MOST_WINDOWS):
-        if _seam(error, windows * unit) <= tolerance:
-            return windows * unit
-    return MOST_WINDOWS * unit
+        if _seam(error, windows * window) <= tolerance:
+            return windows * window
+    return MOST_WINDOWS * window
 
 
 @torch.no_grad()
 def edge_error(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The largest difference that cutting ``x`` (1, C, H, H) in the middle, both ways, makes this
-    far from the cut or farther: (H / 2,) float32, by distance in input pixels."""
+    """Measure how far the edge of a tile is felt.
+
+    Args:
+        model: (1, C, H, H) to (1, C, sH, sH).
+        x: (1, C, H, H), H even; cut in the middle of both sides.
+
+    Returns:
+        (H / 2,) float32: for each distance from the cut, in input pixels, the largest difference
+        that cutting makes there or farther away.
+    """
     whole = model(x).float()
     middle, kept = x.shape[-1] // 2, whole.shape[-1] // 2
     before = model(x[..., :middle, :middle]).float() - whole[..., :kept, :kept]
@@ -71,8 +86,9 @@ def edge_error(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def pattern(channels: int, side: int) -> Tensor:
-    """(1, channels, side, side) in 0..1: squares of two by two pixels, each of a random colour.
-    Of several grains this one is felt farthest, as far as fine structures in photographs are."""
+    """Make a test image (1, channels, side, side) in 0..1: squares of two by two pixels, each of a
+    random colour. Edges reach farther into it than into other grains, as far as into fine
+    structures of photographs."""
     noise = torch.rand(
         (1, channels, -(-side // 2), -(-side // 2)), generator=torch.Generator().manual_seed(_SEED)
     )
@@ -81,7 +97,7 @@ def pattern(channels: int, side: int) -> Tensor:
 
 
 def _seam(error: Tensor, overlap: int) -> float:
-    """The largest difference in an overlap of so many pixels, blended as tiles are."""
+    """Estimate the largest difference in an overlap of this many pixels, blended as tiles are."""
     distance = torch.arange(overlap)
     weights = blend_weights(distance + 0.5, overlap / 2, min(BLEND, overlap))
     weighted = weights * error[distance.clamp(max=len(error) - 1)]

@@ -1,8 +1,7 @@
-"""A picture larger than memory, restored from top to bottom."""
+"""Restoration of a picture larger than memory, from top to bottom."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -13,14 +12,15 @@ import psutil
 import torch
 from torch import Tensor
 
-from .execution import Execution, cut
+from .execution import Progress, Run, make_jobs
+from .inputs import finite
 from .masking import ENLARGE_MARGIN, enlarge
-from .restorer import Restorer, finite
-from .run import Forecast, Progress, Run
+from .planning import RunPlan
+from .restorer import Restorer
 from .tiles import Span, TilePlan, TileSettings
 
 _SAMPLE_BYTES = 8
-"""Of a pixel as its file has it, at most: four channels of 16 bits."""
+"""Bytes of a pixel in its file, at most: four channels of 16 bits."""
 
 _FLOAT_BYTES = 4
 
@@ -34,7 +34,7 @@ class Rows(Protocol):
         ...
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """float32 (stop - start, W, C) in 0..1."""
+        """Read rows: float32 (stop - start, W, C) in 0..1."""
         ...
 
 
@@ -43,8 +43,8 @@ class Stream:
 
     The result is what the ``Restorer`` makes of the whole picture with the same tiles, to the last
     bit where tiles are run one by one. Of the picture no more is in memory than the rows of one row
-    of tiles, and of the result no more than of two; where the tile settings are ``auto`` the tiles
-    are as low as that needs.
+    of tiles, and of the result no more than of two; in the mode ``auto`` tiles are as low as that
+    needs.
     """
 
     def __init__(
@@ -55,18 +55,19 @@ class Stream:
         self.tiles = tiles or TileSettings()
         self.height, self.width, self.channels = picture.shape
         self._has_alpha = self.channels in (2, 4)
-        self._colours = self.channels - self._has_alpha
-        self._images = restorer.runs_of_an_image(self._colours)
         self._warned = False
 
     @cached_property
-    def plan(self) -> Forecast:
-        """The tiles. Raises ``MemoryError`` where a row of them, as the settings want it, is more
-        than the machine has memory for."""
+    def plan(self) -> RunPlan:
+        """The plan of the run, made once.
+
+        Raises ``MemoryError`` where a row of tiles, as the settings want it, is more than the
+        machine has memory for.
+        """
         plan = self.restorer.plan(
             self.height, self.width, self.tiles, beside=self.memory, channels=self.channels
         )
-        tallest, _ = plan.largest
+        tallest, _ = plan.tiles.largest
         needed = self.memory(tallest)
         free = psutil.virtual_memory().available + psutil.swap_memory().free
         if needed > free:
@@ -78,9 +79,11 @@ class Stream:
         return plan
 
     def memory(self, tile_height: int) -> int:
-        """Bytes that a row of tiles of this height takes, those of the model not counted: the input
-        as it is and as floats, the result, and where there are several rows, up to as much of the
-        result again that the next row adds to. Alpha is enlarged in two steps."""
+        """Estimate the bytes that a row of tiles of this height takes beside the model.
+
+        The input as it is and as floats, the result, and where there are several rows, up to as
+        much of the result again that the next row adds to. Alpha is enlarged in two steps.
+        """
         rows_kept = tile_height if tile_height >= self.height else 2 * tile_height
         values = self.channels + 2 * self._has_alpha
         result = rows_kept * self.restorer.model.scale**2 * values * _FLOAT_BYTES
@@ -91,24 +94,18 @@ class Stream:
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Iterator[np.ndarray]:
-        """Restore the picture and yield what is finished of the result, float32 (h, sW, C) in 0..1,
-        from top to bottom.
+        """Restore the picture and yield what is finished of the result, from top to bottom.
 
-        ``progress`` and ``cancelled``, and what is raised, are as with the ``Restorer``.
+        Callbacks and errors are those of a call of the ``Restorer``.
+
+        Yields:
+            float32 (h, sW, C) in 0..1.
         """
-        plan, scale = self.plan, self.restorer.model.scale
-        run = Run(
-            total=plan.pixels,
-            most_pixels=plan.at_once * math.prod(plan.largest),
-            most_pieces=plan.at_once,
-            share=1 / self._images,
-            progress=progress,
-            cancelled=cancelled,
-        )
-        execution = self.restorer.execution(run, self.tiles)
+        scale, rows = self.restorer.model.scale, self.plan.tiles.rows
+        run = self.restorer.begin(self.plan, progress, cancelled)
         begun = torch.zeros(0, self.width * scale, self.channels)
-        for row, following in zip(plan.rows, (*plan.rows[1:], None), strict=True):
-            result = self._restore(row, begun, plan, execution)
+        for row, following in zip(rows, (*rows[1:], None), strict=True):
+            result = self._restore(row, begun, run)
             stop = following.start if following else self.height
             done = (stop - row.start) * scale
             if self._has_alpha:
@@ -119,23 +116,28 @@ class Stream:
 
     # Not around the generator, whose wrapper would hold what was yielded while more is made.
     @torch.no_grad()
-    def _restore(self, row: Span, begun: Tensor, plan: TilePlan, execution: Execution) -> Tensor:
-        """The tiles of one row, over what those before have begun: (s * h, sW, C), alpha zero."""
+    def _restore(self, row: Span, begun: Tensor, run: Run) -> Tensor:
+        """Restore one row of tiles, added to what earlier rows have begun.
+
+        Returns (s * h, sW, C), alpha zero.
+        """
         image = self._rows(row.start, row.stop)
         result = torch.zeros(row.length * self.restorer.model.scale, *begun.shape[1:])
         result[: len(begun)] = begun
-        tiles = TilePlan((replace(row, start=0, stop=row.length),), plan.columns)
-        channels = zip(
-            image[..., : self._colours].tensor_split(self._images, -1),
-            result[..., : self._colours].tensor_split(self._images, -1),
-            strict=True,
+        tiles = TilePlan((replace(row, start=0, stop=row.length),), self.plan.tiles.columns)
+        colours = slice(self.channels - self._has_alpha)
+        jobs = make_jobs(
+            image[..., colours],
+            result[..., colours],
+            tiles.tiles_by_size(),
+            self.plan.runs_of_an_image,
         )
-        for _ in execution.fill(piece for channel in channels for piece in cut(*channel, tiles)):
+        for _ in run.do(jobs):
             pass
         return result
 
     def _alpha(self, start: int, stop: int) -> Tensor:
-        """That of the result for some rows of the picture, (s * (stop - start), sW, 1)."""
+        """Enlarge alpha of some rows of the picture: (s * (stop - start), sW, 1)."""
         scale = self.restorer.model.scale
         first = max(start - ENLARGE_MARGIN, 0)
         rows = self._rows(first, min(stop + ENLARGE_MARGIN, self.height))
@@ -143,7 +145,7 @@ class Stream:
         return alpha[(start - first) * scale :][: (stop - start) * scale]
 
     def _rows(self, start: int, stop: int) -> Tensor:
-        """Rows of the picture, (stop - start, W, C), all values finite; warns once a picture."""
+        """Read rows of the picture: (stop - start, W, C), all values finite; warns once."""
         rows = torch.from_numpy(self.picture.rows(start, stop))
         cleaned = finite(rows, warn=not self._warned)
         self._warned |= cleaned is not rows

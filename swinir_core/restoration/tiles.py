@@ -1,4 +1,4 @@
-"""Tiles: where an image is cut, and how the pieces are put together again.
+"""Tiles: the cuts of an image, and the blending of tiles into one result.
 
 Tiles lie on the window grid of the whole image, so a window sees the same pixels in a tile as it
 would in the whole image; their sides differ by one window at most, so none is a sliver. What lies
@@ -20,6 +20,9 @@ from torch import Tensor
 
 MODES = ("auto", "whole", "tiled")
 
+TILE_SIDE = 768
+"""Input pixels of a tile's side where nothing else is set."""
+
 BLEND = 8
 """Input pixels over which one tile passes into the next. The error of a tile falls about tenfold
 every four pixels from its edge, so a wider blend would let in more than it evens out."""
@@ -27,32 +30,32 @@ every four pixels from its edge, so a wider blend would let in more than it even
 
 @dataclass(frozen=True)
 class TileSettings:
-    """How large images are cut. Wrong values raise ``ValueError`` with the number in it."""
+    """When and how images are cut. Wrong values raise ``ValueError`` with the number in it."""
 
     mode: str = "auto"
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
 
-    tile_size: int | tuple[int, int] = 768
+    tile_size: int | tuple[int, int] = TILE_SIDE
     """Side of a tile in input pixels, or its height and width, the overlaps included; rounded down
     to whole windows. Used in ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
 
     overlap: int | None = None
     """Input pixels that neighbouring tiles share, rounded up to whole windows; in ``tiled`` mode at
-    most half a tile. ``None``: as many as the network needs, which it is asked where an image is
-    cut, or half a tile where that is less."""
+    most half a tile. ``None``: as many as the network needs, which running it finds where an image
+    is cut, or half a tile where that is less."""
 
     at_once: int | None = None
-    """How many tiles or small images of equal size are run together at most, as far as they fit the
+    """Tiles or small images of equal size that are run together at most, as far as they fit the
     memory. ``None``: as many as make it faster."""
 
     memory_budget: int | None = None
     """Bytes one run of the model may take: in ``auto`` mode the image is cut to fit, and in every
-    mode pieces are run together only as far as they do. ``None``: what the device has free."""
+    mode tiles are run together only as far as they fit. ``None``: what the device has free."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"tile mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        smallest = min(self.tile_height, self.tile_width)
+        smallest = min(self.tile_sides)
         if smallest < 32:
             raise ValueError(f"tile_size must be at least 32 pixels, got {smallest}")
         if self.overlap is not None and self.overlap < 0:
@@ -68,17 +71,15 @@ class TileSettings:
             raise ValueError(f"memory_budget must be positive, got {self.memory_budget} bytes")
 
     @property
-    def tile_height(self) -> int:
-        return self.tile_size if isinstance(self.tile_size, int) else self.tile_size[0]
-
-    @property
-    def tile_width(self) -> int:
-        return self.tile_size if isinstance(self.tile_size, int) else self.tile_size[1]
+    def tile_sides(self) -> tuple[int, int]:
+        """Greatest height and width of a tile, in input pixels."""
+        size = self.tile_size
+        return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True)
 class Span:
-    """Input pixels ``start`` to ``stop`` along one side, and how the result is weighted."""
+    """Input pixels ``start`` to ``stop`` along one side, and the weights of their result."""
 
     start: int
     stop: int
@@ -96,7 +97,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """Where rows and columns cross."""
+    """A rectangle of an image: the crossing of two spans."""
 
     rows: Span
     columns: Span
@@ -106,26 +107,30 @@ class Tile:
         """Height and width in input pixels."""
         return self.rows.length, self.columns.length
 
-    def of(self, image: Tensor) -> Tensor:
-        """The tile's part of ``image`` (H, W, C)."""
-        return image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+    def of(self, image: Tensor, scale: int = 1) -> Tensor:
+        """Slice the tile from an image (H, W) or (H, W, C) enlarged by ``scale``."""
+        rows, columns = (
+            slice(span.start * scale, span.stop * scale) for span in (self.rows, self.columns)
+        )
+        return image[rows, columns]
 
     def add(self, restored: Tensor, result: Tensor, scale: int) -> None:
-        """Add the tile's ``restored`` pixels (sh, sw, C) in 0..1, which are overwritten, to
-        ``result`` (sH, sW, C), weighted; the one may be on a GPU and the other not. The result is
-        the same in whatever order tiles are added."""
-        part = result[
-            self.rows.start * scale : self.rows.stop * scale,
-            self.columns.start * scale : self.columns.stop * scale,
-        ]
+        """Add restored pixels, weighted, to a result; the order of the tiles changes nothing.
+
+        Args:
+            restored: (sh, sw, C) in 0..1; overwritten.
+            result: (sH, sW, C) of the whole image, on any device.
+            scale: s.
+        """
+        target = self.of(result, scale)
         if not (self.rows.is_blended or self.columns.is_blended):
-            part.copy_(restored)
+            target.copy_(restored)
             return
         for weights in (self.rows.weights[:, None, None], self.columns.weights[:, None]):
             restored.mul_(weights.to(restored.device))
         # Sums of multiples of 2^-23 are exact in float32 up to 2.
         restored.mul_(2**23).round_().mul_(2**-23)
-        part += restored.to(result.device)
+        target += restored.to(result.device)
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,13 @@ class TilePlan:
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
-    @property
-    def tile_count(self) -> int:
+    def __len__(self) -> int:
+        """Number of tiles."""
         return len(self.rows) * len(self.columns)
+
+    def __iter__(self) -> Iterator[Tile]:
+        """Every tile, in reading order."""
+        return (Tile(row, column) for row in self.rows for column in self.columns)
 
     @property
     def largest(self) -> tuple[int, int]:
@@ -145,8 +154,13 @@ class TilePlan:
         return max(row.length for row in self.rows), max(span.length for span in self.columns)
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image, in input pixels."""
+        return self.rows[-1].stop, self.columns[-1].stop
+
+    @property
     def overlap(self) -> int:
-        """The fewest input pixels that neighbours share; 0 where there are none."""
+        """Fewest input pixels that neighbours share; 0 for a single tile."""
         sides = (self.rows, self.columns)
         return min((a.stop - b.start for side in sides for a, b in pairwise(side)), default=0)
 
@@ -155,29 +169,33 @@ class TilePlan:
         """Input pixels to compute for one image, overlaps counted each time."""
         return sum(row.length for row in self.rows) * sum(span.length for span in self.columns)
 
-    def tiles(self) -> Iterator[Tile]:
-        """Every tile, in reading order."""
-        return (Tile(row, column) for row in self.rows for column in self.columns)
-
     def tiles_by_size(self) -> list[Tile]:
         """Every tile, the largest first, those of one size together."""
-        return sorted(self.tiles(), key=lambda tile: tile.size, reverse=True)
+        return sorted(self, key=lambda tile: tile.size, reverse=True)
 
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
-    """One tile for the whole image."""
+    """Plan one tile for the whole image."""
     return TilePlan(*(_spans(side, scale, side, 0, 1) for side in (height, width)))
 
 
 def plan_tiles(
     size: tuple[int, int], scale: int, alignment: int, tile_size: tuple[int, int], overlap: int
 ) -> TilePlan:
-    """Even tiles of at most ``tile_size`` (height, width) on multiples of ``alignment``."""
+    """Plan even tiles on the window grid.
+
+    Args:
+        size: Height and width of the image, in input pixels.
+        scale, alignment: Of the model.
+        tile_size: Greatest height and width of a tile, overlaps included, in input pixels; of at
+            least two windows.
+        overlap: Input pixels that neighbours share, up to half a tile.
+    """
     sides = []
     for length, most in zip(size, tile_size, strict=True):
-        units, tile = _ceil_div(length, alignment), max(most // alignment, 2)
+        windows, tile = _ceil_div(length, alignment), max(most // alignment, 2)
         shared = min(_ceil_div(overlap, alignment), tile // 2)
-        count = 1 if units <= tile else _ceil_div(units - shared, tile - shared)
+        count = 1 if windows <= tile else _ceil_div(windows - shared, tile - shared)
         sides.append(_spans(length, scale, alignment, shared, count))
     return TilePlan(*sides)
 
@@ -190,14 +208,21 @@ def plan_fitting(
     overlap: int,
     fits: Callable[[int, int], bool],
 ) -> TilePlan:
-    """The even tiles for which ``fits(tile_height, tile_width)`` holds and that compute the fewest
-    pixels; the smallest possible ones where nothing fits."""
+    """Plan the even tiles that compute the fewest pixels among those that fit the memory.
+
+    Args:
+        height, width: Of the image, in input pixels.
+        scale, alignment: Of the model.
+        overlap: Input pixels that neighbours share.
+        fits: Tells of a tile's height and width whether it fits. Where nothing does, tiles are the
+            smallest possible ones.
+    """
     overlap = _ceil_div(overlap, alignment)
 
     def largest(rows: int, columns: int) -> tuple[int, int]:
         return (
-            min(_tile_units(height, alignment, overlap, rows) * alignment, height),
-            min(_tile_units(width, alignment, overlap, columns) * alignment, width),
+            min(_tile_windows(height, alignment, overlap, rows) * alignment, height),
+            min(_tile_windows(width, alignment, overlap, columns) * alignment, width),
         )
 
     def pixels(grid: tuple[int, int]) -> int:
@@ -222,57 +247,55 @@ def plan_fitting(
     )
 
 
-def can_be_cut(height: int, width: int, alignment: int, overlap: int) -> bool:
-    """Whether tiles smaller than this are possible."""
-    units = _ceil_div(overlap, alignment)
-    return max(_most_tiles(side, alignment, units) for side in (height, width)) > 1
-
-
 def blend_weights(position: Tensor, middle: float, width: float) -> Tensor:
-    """Weights of a tile at ``position`` where it takes over from the one before: 0 up to
-    ``width / 2`` before ``middle``, 1 from as far behind it, linear between."""
+    """Weigh a tile against the one before it, along one side.
+
+    Args:
+        position: (n,) pixels, in input pixels.
+        middle: Of the blend, in input pixels.
+        width: Of the blend, in input pixels.
+
+    Returns:
+        (n,): 0 up to ``width / 2`` before ``middle``, 1 from ``width / 2`` behind it, linear
+        between.
+    """
     return ((position - middle) / width + 0.5).clamp(0, 1)
 
 
 def _most_tiles(length: int, alignment: int, overlap: int) -> int:
-    """More tiles than this along one side would not be smaller."""
+    """Count tiles along one side beyond which more would not be smaller; overlap in windows."""
     return max(_ceil_div(length, alignment) - overlap, 1)
 
 
-def _tile_units(length: int, alignment: int, overlap: int, count: int) -> int:
-    """Side of the largest of ``count`` even tiles, in units of ``alignment`` like ``overlap``."""
+def _tile_windows(length: int, alignment: int, overlap: int, count: int) -> int:
+    """Measure the largest of ``count`` even tiles along one side; it and the overlap in windows."""
     return _ceil_div(_ceil_div(length, alignment) + (count - 1) * overlap, count)
 
 
-def _cut(length: int, alignment: int, overlap: int, count: int) -> list[tuple[int, int]]:
-    """(start, stop) in pixels of ``count`` even tiles along one side, the larger ones first."""
-    units = _ceil_div(length, alignment)
-    side, larger = divmod(units + (count - 1) * overlap, count)
-    cuts, start = [], 0
-    for i in range(count):
-        stop = start + side + (i < larger)
-        cuts.append((start * alignment, min(stop * alignment, length)))
-        start = stop - overlap
-    return cuts
-
-
 def _spans(length: int, scale: int, alignment: int, overlap: int, count: int) -> tuple[Span, ...]:
-    """The same with weights: those of a tile end where those of the next begin, so they add up to
-    one whatever the overlap."""
-    cuts = _cut(length, alignment, overlap, count)
+    """Cut one side of ``length`` pixels into ``count`` even spans, the larger ones first.
+
+    They share ``overlap`` windows. The weights of a span end where those of the next begin, so they
+    add up to one whatever the overlap.
+    """
+    side, larger = divmod(_ceil_div(length, alignment) + (count - 1) * overlap, count)
     middle = overlap * alignment / 2
     # Without an overlap a tile takes over within one pixel of the result.
     width = max(min(BLEND, overlap * alignment), 1 / scale)
-    spans = []
-    for i, (start, stop) in enumerate(cuts):
+    spans, start = [], 0
+    for i in range(count):
+        windows = side + (i < larger)
+        stop = min(start + windows * alignment, length)
+        following = start + (windows - overlap) * alignment
         position = torch.arange(start * scale, stop * scale, dtype=torch.float64)
         position = (position + 0.5) / scale
         weights = torch.ones_like(position)
         if i > 0:
             weights = blend_weights(position, start + middle, width)
         if i + 1 < count:
-            weights -= blend_weights(position, cuts[i + 1][0] + middle, width)
+            weights -= blend_weights(position, following + middle, width)
         spans.append(Span(start, stop, weights.float()))
+        start = following
     return tuple(spans)
 
 

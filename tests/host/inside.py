@@ -142,7 +142,7 @@ def check_a_foreign_swinir_is_neither_copied_nor_changed() -> None:
         return [(id(p), p.data_ptr(), p.requires_grad) for p in parameters]
 
     before = state()
-    runnable = sys.modules[f"{pack.__name__}.runnable"].runnable(foreign)
+    runnable = sys.modules[f"{pack.__name__}.runnable"].to_runnable(foreign)
     runnable.take_weights()
     ours = {p.data_ptr() for p in runnable.model.parameters()}
     assert ours == {pointer for _, pointer, _ in before}
@@ -177,27 +177,28 @@ def check_what_is_no_upscale_model_is_refused() -> None:
 
 def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
     """Before it is loaded a foreign SwinIR has no weights to ask how far tiles must overlap."""
-    run = sys.modules[f"{pack.__name__}.runnable"].runnable(
+    foreign = sys.modules[f"{pack.__name__}.runnable"].to_runnable(
         UpscaleModelLoader.execute("x2.pth").args[0]
     )
-    required = sys.modules[f"{pack.__name__}.restore"].memory_required
     core = sys.modules[f"{pack.__name__.rpartition('.')[0]}.swinir_core"]
-    restorer = core.Restorer(run.model, "cpu", torch.float32)
-    images = torch.zeros(1, 1000, 1200, 3)
+    check_inputs = sys.modules[f"{core.__name__}.restoration.inputs"].check_inputs
+
+    def required(images: torch.Tensor, tiles: Any, total: int) -> int:
+        memory_required = sys.modules[f"{pack.__name__}.restore"].memory_required
+        return memory_required(restorer, check_inputs(images), tiles, total)
+
+    restorer = core.Restorer(foreign.model, "cpu", torch.float32)
+    images, settings = torch.zeros(1, 1000, 1200, 3), core.TileSettings()
     whole = restorer.estimate_memory(1000, 1200)
-    assert required(restorer, images, core.TileSettings(), whole) == whole
-    assert whole / 3 < required(restorer, images, core.TileSettings(), whole - 1) < whole
-    tiled = required(restorer, images, core.TileSettings("tiled", 96), whole)
+    assert required(images, settings, whole) == whole
+    assert whole / 3 < required(images, settings, whole - 1) < whole
+    tiled = required(images, core.TileSettings("tiled", 96), whole)
     assert restorer.estimate_memory(80, 80) <= tiled <= restorer.estimate_memory(96, 96)
-    frames = torch.zeros(8, 16, 16, 3)
-    assert required(restorer, frames, core.TileSettings(), whole) == restorer.estimate_memory(
-        16, 16, 8
-    )
-    gray = load("gray.safetensors")
-    restorer = core.Restorer(gray.model, "cpu", torch.float32)
-    assert required(restorer, torch.zeros(1, 16, 16, 4), core.TileSettings(), whole) == (
-        restorer.estimate_memory(16, 16, 3)
-    )
+    frames = required(torch.zeros(8, 16, 16, 3), settings, whole)
+    assert frames == restorer.estimate_memory(16, 16, 8)
+    restorer = core.Restorer(load("gray.safetensors").model, "cpu", torch.float32)
+    channels = required(torch.zeros(1, 16, 16, 4), settings, whole)
+    assert channels == restorer.estimate_memory(16, 16, 3)
 
 
 def check_another_architecture_that_runs_out_of_memory_is_cut() -> None:

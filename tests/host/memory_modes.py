@@ -351,9 +351,9 @@ def check_it_stays_within_the_forecast() -> None:
     large = image.repeat(1, 8, 8, 1)
     with torch.inference_mode():
         pack.SwinIRRestore.execute(model, given(large), "float32")
-    run = sys.modules[f"{pack.__name__}.runnable"].runnable(model)
+    runnable = sys.modules[f"{pack.__name__}.runnable"].to_runnable(model)
     core = sys.modules[f"{pack.__name__.rpartition('.')[0]}.swinir_core"]
-    forecast = core.Restorer(run.model, CUDA, torch.float32).estimate_memory(*large.shape[1:3])
+    forecast = core.Restorer(runnable.model, CUDA, torch.float32).estimate_memory(*large.shape[1:3])
     assert card.peak - before < 1.2 * forecast, (card.peak - before, forecast)
 
 

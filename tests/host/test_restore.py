@@ -118,7 +118,7 @@ def test_tile_settings(host: ComfyHost, models: Path, picture: np.ndarray, overl
     assert_same(result.image(), restorer(to_tensor(picture), tiles))
     log = host.new_log()
     height, width, _ = picture.shape
-    assert f"SwinIR Restore: {restorer.plan(height, width, tiles)}" in log
+    assert f"SwinIR Restore: {restorer.plan(height, width, tiles).summary()}" in log
     assert trouble_in(log) == []
 
 

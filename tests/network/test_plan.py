@@ -13,7 +13,7 @@ from torch import Tensor
 from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
 from swinir_core.network import plan as plan_module
 from swinir_core.network.plan import WindowPlan
-from swinir_core.restoration.ensemble import Ensemble
+from swinir_core.restoration.image_model import Ensemble
 from tests.support import reference
 from tests.support.reference import SMALL
 

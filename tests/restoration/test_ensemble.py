@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from swinir_core import Cancelled, Restorer, SwinIR, SwinIRConfig
 from swinir_core.benchmark.counting import PeakMemory
-from swinir_core.restoration.ensemble import Ensemble
+from swinir_core.restoration.image_model import Ensemble
+from tests.support.models import PretendModel
 
 X2 = SwinIRConfig(
     scale=2,
@@ -115,25 +115,16 @@ def test_can_be_cancelled_within_a_turn_and_leaves_nothing_behind() -> None:
     assert not any(stage._forward_hooks for stage in model.stages)
 
 
-def test_a_model_without_stages_keeps_none() -> None:
-    class Doubling:
-        scale, in_channels, alignment, stages = 2, 3, 1, ()
-
-        def reusing_plans(self) -> AbstractContextManager[None]:
-            return nullcontext()
-
+def test_memory_of_any_model() -> None:
+    class Doubling(PretendModel):
         def estimate_memory(
             self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
         ) -> int:
             return 100 * height + width
 
-        def __call__(self, x: Tensor) -> Tensor:
-            return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
-
-    ensemble = Ensemble(Doubling())
-    assert list(ensemble.stages) == []
+    ensemble = Ensemble(Doubling(scale=2))
     x = torch.rand(1, 3, 5, 7)
-    assert torch.allclose(ensemble(x), Doubling()(x))
+    assert torch.allclose(ensemble(x), Doubling(2)(x))
     # The larger of the two ways to lie, the turned input and the sum.
     expected = 700 + 5 + 3 * 35 * (2 + 4 * 4)
     cpu = torch.device("cpu")

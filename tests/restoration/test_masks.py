@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from swinir_core import ImageError, Restorer, TileSettings
+from swinir_core.restoration.inputs import check_inputs
 from tests.support.reference import GRAY, SMALL, Recorder, network
 
 
@@ -68,3 +69,16 @@ def test_a_mask_is_limited_to_0_and_1(color: Restorer) -> None:
     expected = color(image, mask=mask)
     mask[0, 3, 3] = torch.nan
     assert torch.equal(color(image, mask=mask), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 12), (8, 12), (2, 16, 24)])
+def test_a_mask_may_be_stretched(color: Restorer, shape: tuple[int, ...]) -> None:
+    mask = torch.rand(shape) * 4 - 2
+    mask[..., 2, 3] = torch.nan
+    images = torch.rand(2, 16, 24, 3)
+    stretched = check_inputs(images, mask, stretch=True).mask
+    assert stretched is not None
+    assert stretched.shape == (2 if len(shape) == 3 and shape[0] == 2 else 1, 16, 24)
+    assert 0 <= stretched.min() <= stretched.max() <= 1
+    with pytest.raises(ImageError, match="a mask must be"):
+        check_inputs(images, torch.rand(4), stretch=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from swinir_core import Restorer, SwinIR, SwinIRConfig, TileSettings
 from swinir_core.restoration import execution, restorer
 from swinir_core.restoration.execution import release_cached_memory
+from tests.support.models import PretendModel
 from tests.support.reference import network
 
 CONFIG = SwinIRConfig(
@@ -53,7 +53,7 @@ class Limited(SwinIR):
         self.error = error
         self.fails = fails
         self.sizes: list[tuple[int, int, int]] = []
-        """(pieces, height, width) of every call."""
+        """(tiles, height, width) of every call."""
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
@@ -61,8 +61,8 @@ class Limited(SwinIR):
         return 0
 
     def forward(self, x: Tensor) -> Tensor:
-        pieces, _, height, width = x.shape
-        self.sizes.append((pieces, height, width))
+        count, _, height, width = x.shape
+        self.sizes.append((count, height, width))
         if self.fails(len(self.sizes) - 1) or self.too_large(self.sizes[-1]):
             raise copy.copy(self.error)  # A new one: the old keeps a traceback and what is in it.
         return super().forward(x)
@@ -96,7 +96,7 @@ def test_fewer_frames_at_once_before_smaller_tiles() -> None:
     images = torch.stack([photograph(16, 24)] * 7)
     model = Limited(most_pixels=2 * 16 * 24)
     result = Restorer(model)(images)
-    assert [pieces for pieces, _, _ in model.sizes] == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert [count for count, _, _ in model.sizes] == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert torch.allclose(result, Restorer(network(CONFIG))(images), atol=1e-6)
 
 
@@ -238,23 +238,14 @@ def test_where_the_overlap_cannot_be_found_either() -> None:
     assert (result - Restorer(network(CONFIG))(images)).abs().max() <= 0.25 / 255
 
 
-class ForeignNetwork:
+class ForeignNetwork(PretendModel):
     """A network of another kind, which tells nothing of its layers."""
 
-    scale, in_channels, alignment, stages = 1, 3, 1, ()
-
     def __init__(self, most_pixels: int) -> None:
+        super().__init__()
         torch.manual_seed(0)
         self.blur = nn.Conv2d(3, 3, 5, padding=2).requires_grad_(False)
         self.most_pixels = most_pixels
-
-    def reusing_plans(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def estimate_memory(
-        self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
-    ) -> int:
-        return 0
 
     def __call__(self, x: Tensor, /) -> Tensor:
         if x[:, 0].numel() > self.most_pixels:
@@ -272,17 +263,6 @@ def test_a_foreign_network_is_cut_too() -> None:
     assert torch.allclose(result, expected, atol=5e-6)
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1] > 2 * 61 * 75
-
-
-def test_a_plan_for_smaller_tiles_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = []
-    plan = restorer.plan_fitting
-    monkeypatch.setattr(
-        execution, "plan_fitting", lambda *a, **kw: planned.append(a[:2]) or plan(*a, **kw)
-    )
-    model = Limited(most_pixels=40 * 64 - 1)
-    Restorer(model)(torch.rand(4, 40, 64, 3), TileSettings("whole", overlap=8))
-    assert planned == [(40, 64)]
 
 
 def test_other_errors_are_not_taken_for_it() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,28 +12,20 @@ from torch import Tensor, nn
 
 from swinir_core import PRESETS, Restorer, TileSettings, load_model
 from swinir_core.restoration.overlap import TOLERANCE, edge_error, find_overlap, pattern
+from tests.support.models import PretendModel
 from tests.support.reference import our_network, reference_network
 
 CPU = torch.device("cpu")
 SMALL = replace(PRESETS["lightweight_sr_x2"], embed_dim=12, depths=(2, 2), num_heads=(2, 2))
 
 
-class Blur:
+class Blur(PretendModel):
     """The mean of a square; what lies outside the image is black."""
 
-    in_channels, scale, stages = 3, 1, ()
-
     def __init__(self, radius: int, alignment: int = 8) -> None:
+        super().__init__()
         self.radius = radius
         self.alignment = alignment
-
-    def reusing_plans(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def estimate_memory(
-        self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
-    ) -> int:
-        return 0
 
     def __call__(self, x: Tensor, /) -> Tensor:
         return F.avg_pool2d(x, 2 * self.radius + 1, stride=1, padding=self.radius)
@@ -142,7 +133,7 @@ def test_bundled_weights_in_tiles_are_the_whole_image() -> None:
     restorer = Restorer(load_model("upscale_x2_light"))
     image = torch.from_numpy(data.astronaut()[100:148, 170:314]).float()[None] / 255
     tiles = TileSettings("tiled", 96)
-    assert restorer.plan(48, 144, tiles).tile_count == 2
+    assert len(restorer.plan(48, 144, tiles).tiles) == 2
     difference = restorer(image, tiles) - restorer(image, TileSettings("whole"))
     assert difference.abs().max() <= 0.25 / 255
     assert difference.square().mean() <= 1e-8  # 80 dB

@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from swinir_core import Restorer, TileSettings
 from swinir_core.restoration import preview
-from swinir_core.restoration.execution import Piece
+from swinir_core.restoration.execution import Job
 from swinir_core.restoration.preview import Preview
+from tests.support.models import PretendModel
 
 
-class Brighten(nn.Module):
-    """Doubles the size and says where it has been."""
+class Brighten(PretendModel):
+    """Makes everything white, which shows where it has been."""
 
-    scale, in_channels, alignment, stages = 2, 3, 8, ()
+    alignment = 8
 
-    def reusing_plans(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def estimate_memory(self, *_: Any, **__: Any) -> int:
-        return 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(2, -1).repeat_interleave(2, -2) * 0 + 1
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return torch.ones_like(super().__call__(x))
 
 
 def pictures(image: Tensor, tiles: TileSettings) -> list[np.ndarray]:
     shown, seen = Preview(), []
-    restorer = Restorer(Brighten(), "cpu", torch.float32)
+    restorer = Restorer(Brighten(scale=2), "cpu", torch.float32)
 
-    def finished(piece: Piece) -> None:
-        shown.add(piece)
+    def finished(job: Job) -> None:
+        shown.add(job)
         seen.append(shown.picture().copy())
 
     restorer(image, tiles, finished=finished)
@@ -73,15 +66,15 @@ def test_a_whole_image_is_shown_at_the_end() -> None:
     assert picture.min() == 255
 
 
-def test_pieces_nobody_looked_at_are_there_later() -> None:
+def test_tiles_nobody_looked_at_are_there_later() -> None:
     image, tiles = torch.full((2, 70, 101, 3), 0.25), TileSettings("tiled", 48, 8)
     seen, shown = pictures(image, tiles), Preview()
     added = []
 
-    def finished(piece: Piece) -> None:
-        shown.add(piece)
+    def finished(job: Job) -> None:
+        shown.add(job)
         added.append(shown.picture() if len(added) + 1 in (3, len(seen)) else None)
 
-    Restorer(Brighten(), "cpu", torch.float32)(image, tiles, finished=finished)
+    Restorer(Brighten(scale=2), "cpu", torch.float32)(image, tiles, finished=finished)
     assert (added[2] == seen[2]).all()
     assert (added[-1] == seen[-1]).all()

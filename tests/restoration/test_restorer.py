@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from swinir_core import Cancelled, ImageError, Restorer, SwinIR, TileSettings
 from swinir_core.errors import PrecisionError
 from swinir_core.images.color import rgb_to_gray
-from swinir_core.restoration.ensemble import Ensemble
-from swinir_core.restoration.execution import Piece
+from swinir_core.restoration.execution import Job
+from swinir_core.restoration.image_model import Ensemble
+from swinir_core.restoration.inputs import check_inputs
 from swinir_core.restoration.masking import ENLARGE_MARGIN, enlarge
 from tests.support.reference import SMALL, network
 
@@ -104,12 +105,17 @@ def test_other_shapes_are_refused(color: Restorer, images: torch.Tensor, words: 
         color(images)
 
 
+def test_a_plan_for_another_size_is_refused(color: Restorer) -> None:
+    with pytest.raises(ValueError, match=r"for images of \(8, 9\), these are \(9, 8\)"):
+        color.run(check_inputs(torch.rand(1, 9, 8, 3)), color.plan(8, 9))
+
+
 def test_progress_rises_to_the_pixels_of_all_tiles(color: Restorer) -> None:
     tiles = TileSettings("tiled", 32, 8)
     seen = []
     color(torch.rand(2, 40, 60, 3), tiles, progress=lambda *x: seen.append(x))
-    plan = color.plan(40, 60, tiles)
-    groups = {tile.size for tile in plan.tiles()}
+    plan = color.plan(40, 60, tiles).tiles
+    groups = {tile.size for tile in plan}
     assert len(seen) == 2 * len(groups) * (sum(SMALL.depths) + 1)
     assert seen == sorted(seen)
     assert {total for _, total in seen} == {2 * plan.pixels}
@@ -175,20 +181,20 @@ def test_overflow_in_float16_is_said_and_not_shown_as_black() -> None:
         Restorer(model)(torch.rand(1, 16, 16, 3))
 
 
-def test_every_piece_is_told_when_it_is_done(color: Restorer) -> None:
+def test_every_tile_is_told_when_it_is_done(color: Restorer) -> None:
     tiles = TileSettings("tiled", 32, 8)
     images = torch.rand(2, 40, 60, 3)
-    pieces = []
+    places_done = []
 
-    def finished(piece: Piece) -> None:
-        pieces.append((piece.tile.rows.start, piece.tile.columns.start))
-        rows, columns = piece.tile.rows, piece.tile.columns
-        done = piece.result[rows.start * 2 : rows.stop * 2, columns.start * 2 : columns.stop * 2]
+    def finished(job: Job) -> None:
+        places_done.append((job.tile.rows.start, job.tile.columns.start))
+        rows, columns = job.tile.rows, job.tile.columns
+        done = job.result[rows.start * 2 : rows.stop * 2, columns.start * 2 : columns.stop * 2]
         assert done.any()
 
     color(images, tiles, finished=finished)
-    places = [(t.rows.start, t.columns.start) for t in color.plan(40, 60, tiles).tiles()]
-    assert sorted(pieces[: len(places)]) == sorted(pieces[len(places) :]) == places
+    places = [(t.rows.start, t.columns.start) for t in color.plan(40, 60, tiles).tiles]
+    assert sorted(places_done[: len(places)]) == sorted(places_done[len(places) :]) == places
 
 
 def test_the_ensemble_is_an_option() -> None:

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from swinir_core import Restorer, TileSettings, estimate_memory
 from swinir_core.benchmark.counting import PeakMemory
-from swinir_core.network.swin_layer import SwinTransformerLayer
 from swinir_core.restoration import restorer
 from swinir_core.restoration.restorer import CPU_PIXELS_AT_ONCE
 from tests.support.reference import GRAY, SMALL, Recorder, network
 
 
-def test_pieces_are_run_together_up_to_the_budget(color: Restorer) -> None:
+def test_images_are_run_together_up_to_the_budget(color: Restorer) -> None:
     for at_once in (1, 2, 4):
         tiles = TileSettings(memory_budget=estimate_memory(SMALL, 16, 16, at_once))
         assert color.plan(16, 16, tiles, batch=4).at_once == at_once
@@ -70,11 +69,9 @@ def test_tiles_may_be_rectangular() -> None:
     assert {shape[3] for shape in model.shapes} == {52, 56}
 
 
-def test_a_model_without_stages_is_run_one_by_one() -> None:
+def test_a_model_that_takes_no_batches_is_run_one_by_one() -> None:
     class Foreign(Recorder):
-        @property
-        def stages(self) -> list[SwinTransformerLayer]:
-            return []
+        batches = False
 
     model = Foreign(SMALL)
     Restorer(model)(torch.rand(3, 8, 8, 3))

@@ -19,18 +19,18 @@ def test_tiles_meet_without_a_seam(color: Restorer) -> None:
     whole = color(image, TileSettings("whole"))
     for tile_size, overlap in ((80, None), (64, 32)):
         tiles = TileSettings("tiled", tile_size, overlap)
-        assert color.plan(96, 120, tiles).tile_count >= 4
+        assert len(color.plan(96, 120, tiles).tiles) >= 4
         difference = (color(image, tiles) - whole).abs()
         assert difference.max() <= 0.25 / 255
 
 
 def test_auto_cuts_only_what_does_not_fit(color: Restorer) -> None:
     enough = estimate_memory(SMALL, 100, 100)
-    assert color.plan(100, 100, TileSettings(memory_budget=enough)).tile_count == 1
+    assert len(color.plan(100, 100, TileSettings(memory_budget=enough)).tiles) == 1
     tight = color.plan(100, 100, TileSettings(memory_budget=enough - 1))
-    assert tight.tile_count == 2
-    assert all(estimate_memory(SMALL, *tile.size) < enough for tile in tight.tiles())
-    assert color.plan(100, 100).tile_count == 1
+    assert len(tight.tiles) == 2
+    assert all(estimate_memory(SMALL, *tile.size) < enough for tile in tight.tiles)
+    assert len(color.plan(100, 100).tiles) == 1
 
 
 def test_only_a_cut_asks_the_model_how_far_tiles_overlap(
@@ -46,10 +46,10 @@ def test_only_a_cut_asks_the_model_how_far_tiles_overlap(
     for _ in range(2):
         plan = color.plan(80, 80, TileSettings("tiled", 64))
     assert len(asked) == 1
-    assert plan.rows[0].stop - plan.rows[1].start == color.overlap
+    assert plan.tiles.rows[0].stop - plan.tiles.rows[1].start == color.overlap
 
 
-FORECASTS = {
+SUMMARIES = {
     "1 image of 40x24, whole, 1 at a time, ": (24, 40, TileSettings(), 1),
     "9 images of 40x24, whole, 8 at a time, ": (24, 40, TileSettings(), 9),
     "6 tiles of 64x64, 2 at a time, ": (100, 150, TileSettings("tiled", 64, 16), 1),
@@ -57,12 +57,12 @@ FORECASTS = {
 }
 
 
-@pytest.mark.parametrize("words", FORECASTS)
-def test_forecast(color: Restorer, words: str) -> None:
-    height, width, tiles, batch = FORECASTS[words]
+@pytest.mark.parametrize("words", SUMMARIES)
+def test_summary(color: Restorer, words: str) -> None:
+    height, width, tiles, batch = SUMMARIES[words]
     plan = color.plan(height, width, tiles, batch)
-    assert plan.bytes == estimate_memory(SMALL, *plan.largest, plan.at_once)
-    assert str(plan) == f"{words}{plan.bytes / 1e6:.0f} MB of memory"
+    assert plan.memory == estimate_memory(SMALL, *plan.tiles.largest, plan.at_once)
+    assert plan.summary() == f"{words}{plan.memory / 1e6:.0f} MB of memory"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_forecast(color: Restorer, words: str) -> None:
     ids=["gray", "gray, alpha", "RGB", "RGBA"],
 )
 @pytest.mark.parametrize("how", ["whole", "stream"])
-def test_the_forecast_counts_the_channels_that_a_gray_model_restores_one_by_one(
+def test_the_plan_counts_the_channels_that_a_gray_model_restores_one_by_one(
     gray: Restorer, channels: int, at_once: int, how: str
 ) -> None:
     batches = []
@@ -88,30 +88,30 @@ def test_the_forecast_counts_the_channels_that_a_gray_model_restores_one_by_one(
         plan = stream.plan
         list(stream.bands())
     assert plan.at_once == max(batches) == at_once
-    assert plan.bytes == estimate_memory(GRAY, 24, 40, at_once)
-    assert ("each channel by itself" in str(plan)) == (at_once == 3)
+    assert plan.memory == estimate_memory(GRAY, 24, 40, at_once)
+    assert ("each channel by itself" in plan.summary()) == (at_once == 3)
 
 
-def test_a_budget_that_the_smallest_tiles_exceed_is_in_the_forecast(color: Restorer) -> None:
+def test_a_budget_that_the_smallest_tiles_exceed_is_in_the_summary(color: Restorer) -> None:
     tiles = TileSettings(memory_budget=1000, overlap=8)
     plan = color.plan(64, 64, tiles)
-    assert plan.bytes > 1000
-    assert str(plan).endswith(
+    assert plan.memory > 1000
+    assert plan.summary().endswith(
         ", more than the 0 MB there are for it; "
-        f"overlaps make it compute {plan.pixels / 64**2:.1f} times the pixels of the image"
+        f"overlaps make it compute {plan.tiles.pixels / 64**2:.1f} times the pixels of the image"
     )
-    assert "more than" not in str(color.plan(64, 64))
+    assert "more than" not in color.plan(64, 64).summary()
 
 
-def test_tiles_too_small_for_their_overlap_are_in_the_forecast(color: Restorer) -> None:
+def test_tiles_too_small_for_their_overlap_are_in_the_summary(color: Restorer) -> None:
     plan = color.plan(200, 64, TileSettings("tiled", 32))
-    assert plan.overlap == 16 < color.overlap
-    assert f"share 16 pixels of the {color.overlap} that this model needs" in str(plan)
-    assert "share" not in str(color.plan(200, 64, TileSettings("tiled", 32, overlap=16)))
-    assert "share" not in str(color.plan(200, 64, TileSettings("tiled", 128)))
+    assert plan.tiles.overlap == 16 < color.overlap
+    assert f"share 16 pixels of the {color.overlap} that this model needs" in plan.summary()
+    assert "share" not in color.plan(200, 64, TileSettings("tiled", 32, overlap=16)).summary()
+    assert "share" not in color.plan(200, 64, TileSettings("tiled", 128)).summary()
 
 
-def test_tiles_that_a_mask_leaves_out_are_in_the_forecast(color: Restorer) -> None:
+def test_tiles_that_a_mask_leaves_out_are_in_the_summary(color: Restorer) -> None:
     tiles, images = TileSettings("tiled", 64, 16), torch.rand(2, 100, 150, 3)
     mask = torch.zeros(2, 100, 150)
     mask[0, :10, :10] = 1
@@ -119,28 +119,31 @@ def test_tiles_that_a_mask_leaves_out_are_in_the_forecast(color: Restorer) -> No
     color(images, tiles, finished=ends.append, mask=mask)
     plan = color.plan(100, 150, tiles, 2, mask=mask)
     assert plan.untouched == 12 - len(ends) == 11
-    assert str(plan).endswith(" MB of memory; the mask leaves out 11 of 12 tiles")
-    assert "mask" not in str(color.plan(100, 150, tiles, 2, mask=torch.ones_like(mask)))
+    assert plan.summary().endswith(" MB of memory; the mask leaves out 11 of 12 tiles")
+    assert "mask" not in color.plan(100, 150, tiles, 2, mask=torch.ones_like(mask)).summary()
     one_for_both = color.plan(100, 150, tiles, 2, mask=mask[:1])
     assert one_for_both.untouched == 10
     whole = color.plan(100, 150, batch=2, mask=mask)
-    assert str(whole).endswith("; the mask leaves out 1 of 2 images")
+    assert whole.summary().endswith("; the mask leaves out 1 of 2 images")
 
 
 @pytest.mark.parametrize("masks", [1, 2])
-def test_a_black_mask_is_in_the_forecast(color: Restorer, masks: int) -> None:
+def test_a_black_mask_is_in_the_summary(color: Restorer, masks: int) -> None:
     plan = color.plan(100, 150, batch=2, mask=torch.zeros(masks, 100, 150))
-    assert str(plan).endswith("out 2 of 2 images: it is black everywhere, so nothing is restored")
-    assert "mask" not in str(color.plan(100, 150, batch=0))
+    assert plan.summary().endswith(
+        "out 2 of 2 images: it is black everywhere, so nothing is restored"
+    )
+    assert "mask" not in color.plan(100, 150, batch=0).summary()
 
 
-def test_large_numbers_are_forecast_in_gigabytes(color: Restorer) -> None:
-    assert str(color.plan(5000, 5000, TileSettings("whole"))).endswith(" GB of memory")
+def test_large_numbers_are_summed_up_in_gigabytes(color: Restorer) -> None:
+    tiles = TileSettings("whole", memory_budget=10**10)
+    assert color.plan(5000, 5000, tiles).summary().endswith(" GB of memory")
 
 
 def test_frames_share_one_plan(color: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = []
-    plan = restorer.plan_tiles
-    monkeypatch.setattr(restorer, "plan_tiles", lambda *a: planned.append(a) or plan(*a))
+    place = restorer.place_tiles
+    monkeypatch.setattr(restorer, "place_tiles", lambda *a: planned.append(a) or place(*a))
     color(torch.rand(4, 40, 40, 3), TileSettings("tiled", 32, 8))
     assert len(planned) == 1

@@ -79,7 +79,7 @@ def test_streamed_as_in_one_piece(
     whole = restorer(torch.from_numpy(picture.rows(0, size[0]))[None], tiles)[0]
     stream = Stream(restorer, picture, tiles)
     bands = list(stream.bands())
-    assert len(bands) == len(stream.plan.rows)
+    assert len(bands) == len(stream.plan.tiles.rows)
     np.testing.assert_array_equal(np.concatenate(bands), whole.numpy())
 
 
@@ -308,8 +308,8 @@ def test_tiles_are_as_low_as_rows_in_memory_need(monkeypatch: pytest.MonkeyPatch
     for free, is_whole in ((whole + rows, True), (whole + rows - 1, False), (whole // 3, False)):
         monkeypatch.setattr(restorer_module, "free_memory", lambda _, free=free: free)
         stream = Stream(restorer, picture, TileSettings(overlap=16))
-        height, width = stream.plan.largest
-        assert (stream.plan.tile_count == 1) == is_whole
+        height, width = stream.plan.tiles.largest
+        assert (len(stream.plan.tiles) == 1) == is_whole
         assert restorer.estimate_memory(height, width) + stream.memory(height) <= free
 
 
@@ -323,29 +323,23 @@ def test_rows_of_tiles_that_cannot_fit_are_refused(monkeypatch: pytest.MonkeyPat
 
 LIMITED = """
 import resource, sys
-from contextlib import nullcontext
 from pathlib import Path
 import numpy as np
 import torch
-from torch import nn
-from swinir_core import Restorer, TileSettings, scratch
+from swinir_core import Restorer, TileSettings
 from swinir_core.cli.restore_file import restore_file
+from swinir_core.image_files import scratch
 from swinir_core.image_files.tiff import write_tiff
+from tests.support.models import PretendModel
 
-class Doubled(nn.Module):
-    scale, in_channels, alignment, stages = 2, 1, 1, ()
-    def reusing_plans(self):
-        return nullcontext()
-    def estimate_memory(self, *_, **__):
-        return 1
-    def forward(self, x):
-        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+class Gray(PretendModel):
+    in_channels = 1
 
 torch.set_num_threads(1)
 strips = (np.full((100, 3000, 1), number, np.uint8) for number in range(30))
 write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), 8, None)
 scratch.MEMORY_SHARE = 0
-model = Restorer(Doubled(), "cpu", torch.float32)
+model = Restorer(Gray(scale=2), "cpu", torch.float32)
 in_use = [line for line in open("/proc/self/status") if line.startswith("VmData")][0].split()[1]
 # The result takes 144 MB as floats, and a row of its tiles 36.
 limit = int(in_use) * 1024 + 80_000_000

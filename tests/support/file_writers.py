@@ -24,7 +24,7 @@ from swinir_core.training.report import write_curves, write_rows, write_samples
 from swinir_core.training.saves import write_state
 from swinir_core.training.settings.files import find_config, read_config
 from swinir_core.training.start import start_folder
-from tests.training.runs import Enlarging
+from tests.support.models import PretendModel
 
 Write = Callable[[Path, int], object]
 """Writes a file whose contents depend on the number, and replaces one that is there."""
@@ -42,7 +42,7 @@ def _image(path: Path, version: int) -> None:
 def _samples(path: Path, version: int) -> None:
     pixels = np.random.default_rng(version).random((9, 7, 3), np.float32)
     # Threads of a network would not live in a forked process.
-    restorer = Restorer(Enlarging(1), "cpu", torch.float32)
+    restorer = Restorer(PretendModel(), "cpu", torch.float32)
     write_samples(path, restorer, [PixelPair(pixels, (pixels * 255).astype(np.uint8))])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +43,6 @@ JPEG: dict[str, dict[str, Any] | None] = {
     "degradation": {"quality": 30, "sigma": None},
 }
 GAN: dict[str, dict[str, Any] | None] = {"loss": {"gan_weight": 0.1, "critic_features": 4}}
-
-
-class Enlarging:
-    """Nearest neighbours, in place of a network."""
-
-    in_channels, alignment, stages = 3, 1, ()
-
-    def __init__(self, scale: int) -> None:
-        self.scale = scale
-
-    def sharing_plans(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def estimate_memory(self, *_: object, **__: object) -> int:
-        return 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
 
 def save_photograph(path: Path, height: int = 36, width: int = 48, seed: int = 0) -> np.ndarray:

@@ -21,7 +21,8 @@ from swinir_core.restoration.restorer import Restorer
 from swinir_core.training.curves import HEIGHT, WIDTH, draw_curves
 from swinir_core.training.report import read_rows, summary, write_rows, write_samples
 from swinir_core.training.validation import baseline, read_validation, spread
-from tests.training.runs import Changes, Enlarging, save_photograph, tiny_config, tiny_trainer
+from tests.support.models import PretendModel
+from tests.training.runs import Changes, save_photograph, tiny_config, tiny_trainer
 
 SR = Protocol("sr", 2, 3)
 DENOISE = Protocol("denoise", 1, 1, sigma=25)
@@ -133,7 +134,7 @@ def test_samples_are_input_output_and_truth(tmp_path: Path) -> None:
     high = np.random.default_rng(0).integers(0, 256, (240, 30, 3), dtype=np.uint8)
     low = np.ascontiguousarray(high[::2, ::2]).astype(np.float32) / 255
     small = PixelPair(low[:10], high[:20])
-    restorer = Restorer(Enlarging(2), "cpu", torch.float32)
+    restorer = Restorer(PretendModel(2), "cpu", torch.float32)
     write_samples(tmp_path / "s" / "1.png", restorer, [PixelPair(low, high), small])
     picture = np.asarray(Image.open(tmp_path / "s" / "1.png"))
     assert picture.shape == (192 + 4 + 20, 30 + 4 + 30 + 4 + 30, 3)

@@ -1,0 +1,83 @@
+"""Checks of the images and masks that a run is given."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import ImageError
+from .masking import limited, stretched
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Images that a ``Restorer`` can run, as ``check_inputs`` returns them."""
+
+    images: Tensor
+    """(B, H, W, C) floats, all finite."""
+
+    mask: Tensor | None
+    """(B or 1, H, W) float32 in 0..1 on the CPU; ``None`` to restore all."""
+
+
+def check_inputs(images: Tensor, mask: Tensor | None = None, stretch: bool = False) -> Inputs:
+    """Check images and their mask.
+
+    Args:
+        images: (B, H, W, C) floats in 0..1, C from 1 to 4. Pixels that are NaN or infinite are
+            taken as black or white; the images are copied for it, and a warning is logged.
+        mask: (B or 1, H, W); limited to 0..1, NaN taken as 0.
+        stretch: Whether the mask may have another size, to be resized to that of the images, and
+            be (h, w).
+
+    Raises:
+        ImageError: The images or the mask have another shape, or the images are no floats.
+    """
+    if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
+        raise ImageError(
+            f"images must be (batch, height, width, channels) with 1 to 4 channels, "
+            f"got {tuple(images.shape)}."
+        )
+    if not images.is_floating_point():
+        raise ImageError(f"images must be floats in 0..1, got {images.dtype}; divide by 255.")
+    batch, height, width, _ = images.shape
+    if 0 in (height, width):
+        raise ImageError(f"the images have no pixels: {tuple(images.shape)}.")
+    if mask is not None:
+        if stretch:
+            mask = stretched(mask, height, width)
+        if mask.ndim != 3 or mask.shape[1:] != (height, width):
+            raise ImageError(
+                f"the mask must be (batch, {height}, {width}) like the images, "
+                f"got {tuple(mask.shape)}."
+            )
+        if len(mask) not in (1, batch):
+            raise ImageError(
+                f"there are {len(mask)} masks for {batch} images; give one mask, or one for each."
+            )
+        mask = limited(mask)
+    return Inputs(finite(images), mask)
+
+
+def finite(images: Tensor, warn: bool = True) -> Tensor:
+    """Replace NaN and negative infinity by 0 and infinity by 1.
+
+    Windows would spread such a value over their neighbours, and mixing with a mask would keep it.
+
+    Args:
+        images: Floats of any shape; looked through along the first dimension, as a whole video
+            would take much memory.
+        warn: Whether to log a warning where a value is replaced.
+
+    Returns:
+        ``images`` itself where all values are finite, otherwise a copy.
+    """
+    if all(image.isfinite().all() for image in images):
+        return images
+    if warn:
+        _log.warning("the image has pixels that are NaN or infinite; taken as black or white")
+    return images.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0)

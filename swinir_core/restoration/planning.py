@@ -1,0 +1,127 @@
+"""Plan of a run, made before it: tiles, how many are run together, and the memory they take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .image_model import ImageModel
+from .masking import touched
+from .tiles import Tile, TilePlan, TileSettings, plan_fitting, plan_tiles, plan_whole
+
+_OVERLAPS_TO_MENTION = 2
+"""The summary mentions overlaps that multiply the computed pixels by this factor or more."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run over equally large images: made once by a ``Restorer``, and handed to its ``run``."""
+
+    tiles: TilePlan
+    """Of every image."""
+
+    settings: TileSettings
+    """What the plan was made from."""
+
+    selected: Sequence[Sequence[Tile]]
+    """For each image, the tiles to compute: those that its mask touches, the largest first."""
+
+    runs_of_an_image: int
+    """Model runs that one image takes: more than one where its channels are restored one by one."""
+
+    at_once: int
+    """Tiles of the largest size that are run together; an image that is not cut is one tile."""
+
+    memory: int
+    """Estimated peak growth on the device during the run, in bytes, weights not included."""
+
+    budget: int
+    """Bytes available for it. ``memory`` is more where no smaller tiles are possible, or wanted."""
+
+    overlap_needed: int
+    """Input pixels that tiles have to share for no seam to show, where the image is cut and the
+    settings leave it to the model; otherwise 0."""
+
+    @property
+    def untouched(self) -> int:
+        """Tiles, of all images together, that a mask leaves as they are."""
+        return len(self.selected) * len(self.tiles) - sum(map(len, self.selected))
+
+    @property
+    def pixels(self) -> int:
+        """Input pixels to compute for all images, overlaps counted each time."""
+        return sum(math.prod(tile.size) for tiles in self.selected for tile in tiles)
+
+    def summary(self) -> str:
+        """Describe the run in a sentence for a person, with what could be improved about it."""
+        height, width = self.tiles.largest
+        count, everything = len(self.selected), len(self.selected) * len(self.tiles)
+        images = f"{count} image{'s' * (count != 1)}"
+        if len(self.tiles) == 1:
+            text = f"{images} of {width}x{height}, whole"
+        else:
+            cut = f"{len(self.tiles)} tiles of {width}x{height}"
+            text = cut if count == 1 else f"{images} in {cut}"
+        text += ", each channel by itself" * (self.runs_of_an_image > 1)
+        text += f", {self.at_once} at a time, {_size(self.memory)} of memory"
+        if self.memory > self.budget:
+            text += f", more than the {_size(self.budget)} there are for it"
+        if self.untouched:
+            kind = "tiles" if len(self.tiles) > 1 else "images"
+            text += f"; the mask leaves out {self.untouched} of {everything} {kind}"
+            if self.untouched == everything:
+                text += ": it is black everywhere, so nothing is restored"
+        times = self.tiles.pixels / math.prod(self.tiles.image_size)
+        if times >= _OVERLAPS_TO_MENTION:
+            text += f"; overlaps make it compute {times:.1f} times the pixels of the image"
+        if self.tiles.overlap < self.overlap_needed:
+            text += (
+                f"; tiles of this size share {self.tiles.overlap} pixels of the "
+                f"{self.overlap_needed} that this model needs for no seam to show, so take larger "
+                "ones"
+            )
+        return text
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+def place_tiles(
+    size: tuple[int, int],
+    settings: TileSettings,
+    model: ImageModel,
+    overlap: Callable[[], int],
+    fits: Callable[[int, int], bool],
+) -> TilePlan:
+    """Cut images where the settings want it or they do not fit the memory.
+
+    Args:
+        size: Height and width of the images, in input pixels.
+        settings: Whether and how large images are cut.
+        model: Of which only scale and alignment are used.
+        overlap: Returns the input pixels that tiles share; called only where images are cut.
+        fits: Tells of a tile's height and width whether it fits the memory.
+    """
+    if settings.mode == "tiled":
+        whole = size[0] <= settings.tile_sides[0] and size[1] <= settings.tile_sides[1]
+    else:
+        whole = settings.mode == "whole" or fits(*size)
+    if whole:
+        return plan_whole(*size, model.scale)
+    if settings.mode == "tiled":
+        return plan_tiles(size, model.scale, model.alignment, settings.tile_sides, overlap())
+    return plan_fitting(*size, model.scale, model.alignment, overlap(), fits)
+
+
+def select_tiles(tiles: TilePlan, images: int, mask: Tensor | None) -> list[list[Tile]]:
+    """List the tiles of each image that its mask (B or 1, H, W) touches, the largest first."""
+    every = tiles.tiles_by_size()
+    if mask is None:
+        return [every] * images
+    # One mask at a time, as those of a video would take much memory.
+    selected = [[tile for tile in every if tile.of(part).any()] for part in map(touched, mask)]
+    return selected if len(mask) == images else selected * images
