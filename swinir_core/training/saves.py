@@ -11,10 +11,10 @@ import torch
 
 from ..checkpoints.checkpoint import Checkpoint, write_checkpoint
 from ..errors import WriteError
-from ..file_names import listed
 from ..files import replacing
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
+from ..text import listed
 
 LAST = "last.safetensors"
 BEST = "best.safetensors"

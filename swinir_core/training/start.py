@@ -14,11 +14,11 @@ from ..checkpoints.checkpoint import Checkpoint, read_checkpoint
 from ..checkpoints.models import find_model
 from ..evaluation.protocol import Protocol
 from ..evaluation.test_sets import ImagePair, PixelPair, read_pair
-from ..file_names import listed
 from ..files import check_target, remove_abandoned, replacing
 from ..network.config import SwinIRConfig
 from ..network.initialisation import init_weights
 from ..network.swinir import SwinIR
+from ..text import listed
 from .data import Patches, Photos, image_paths
 from .losses.objective import Objective
 from .report import SAMPLES
