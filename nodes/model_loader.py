@@ -71,7 +71,7 @@ class SwinIRModelLoader(io.ComfyNode):
         name that another node will give is not known yet."""
         if model_name is None:
             return True
-        if isinstance(model_name, str) and slashed(model_name) in model_names():
+        if listed_name(model_name) is not None:
             return True
         return f"there is no model {model_name!r}; press R to read the list again."
 
@@ -87,17 +87,26 @@ class SwinIRModelLoader(io.ComfyNode):
 
 def model_names() -> list[str]:
     """What the user can choose: bundled models first, then files."""
-    return [*(BUNDLED + info.title for info in bundled_models()), *host.model_files()]
+    return [*bundled_files(), *host.model_files()]
+
+
+def bundled_files() -> dict[str, Path]:
+    """The files of the bundled models, by the names they have in the list."""
+    return {BUNDLED + info.title: info.path for info in bundled_models()}
+
+
+def listed_name(model_name: str) -> str | None:
+    """The entry of ``model_names`` that is meant by ``model_name``; None without one.
+
+    Other packs and older workflows write names with the backslashes of Windows. A file with a
+    backslash in its very name comes first.
+    """
+    names = model_names()
+    spellings = (model_name, str(model_name).replace("\\", "/"))
+    return next((spelling for spelling in spellings if spelling in names), None)
 
 
 def find_file(model_name: str) -> Path:
     """The file behind a choice. Names come from the outside: only known ones lead to a file."""
-    bundled = {BUNDLED + info.title: info.path for info in bundled_models()}
-    name = slashed(model_name)
-    return bundled[name] if name in bundled else host.model_path(name)
-
-
-def slashed(model_name: str) -> str:
-    """A name from ``model_names`` for one that other packs or older workflows write with the
-    backslashes of Windows, unless there is a file with a backslash in its very name."""
-    return model_name if model_name in model_names() else model_name.replace("\\", "/")
+    name = listed_name(model_name) or model_name
+    return bundled_files().get(name) or host.model_path(name)

@@ -1,4 +1,7 @@
-"""Checkpoints: read any SwinIR file, recognise and check it, write safetensors."""
+"""Tensors to checkpoints: recognise and check what a file holds, and write safetensors.
+
+How tensors come out of files is the business of ``containers``.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from ..errors import CheckpointError, OtherNetworkError
 from ..files import replacing
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
-from .containers import SUFFIXES as SUFFIXES
-from .containers import read_tensors, shortened
+from ..text import quoted
+from .containers import read_tensors
+from .limits import check_size
 from .recognise import BUFFER_SUFFIXES, recognise
 
 CONFIG_KEY = "swinir_config"
@@ -55,9 +59,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except ValueError as error:
         other = isinstance(error, OtherNetworkError)
         kind = OtherNetworkError if other else CheckpointError
-        raise kind(f"{path.name}: {shortened(error)}.") from error
+        raise kind(f"{path.name}: {quoted(error)}.") from error
     except Exception as error:
-        reason = f"its weights cannot be read ({type(error).__name__}: {shortened(error)})"
+        reason = f"its weights cannot be read ({type(error).__name__}: {quoted(error)})"
         if is_out_of_memory(error):
             reason = "its weights do not fit into the memory of this machine"
         raise CheckpointError(f"{path.name}: {reason}.") from error
@@ -75,6 +79,7 @@ def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: 
     if mean is not None and tuple(mean.squeeze().shape) in ((), (config.in_channels,)):
         config = replace(config, mean=tuple(mean.flatten().expand(config.in_channels).tolist()))
         del weights["mean"]
+    check_size(config)
     weights = {key: w for key, w in weights.items() if not key.endswith(BUFFER_SUFFIXES)}
     _check_weights(weights, config)
     claimed = sum(weight.numel() * weight.element_size() for weight in weights.values())
@@ -101,11 +106,13 @@ def write_checkpoint(
 
     The configuration and the provenance go into the header. The file appears whole or not at all.
     Missing folders are made. Raises ``CheckpointError`` for another suffix and for weights that
-    are not finite in ``dtype``, and ``WriteError`` when the disk refuses.
+    are not finite in ``dtype``, ``ValueError`` for a network that ``read_checkpoint`` would refuse
+    as too large, and ``WriteError`` when the disk refuses.
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(f"{path.name}: checkpoints are written as .safetensors; rename it.")
+    check_size(checkpoint.config)
     tensors = {
         key: weight.detach().to("cpu", dtype or weight.dtype).contiguous()
         for key, weight in sorted(checkpoint.state_dict.items())
@@ -154,7 +161,7 @@ def _strip_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _config_from_header(header: str) -> SwinIRConfig:
     try:
         return SwinIRConfig.from_dict(json.loads(header))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"its header holds no valid configuration ({error})") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from ..errors import CheckpointError
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
 from .checkpoint import CONFIG_KEY, Checkpoint, read_checkpoint
+from .names import WEIGHTS, bundled_file
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
 DEFAULT_MODEL = "upscale_x2_light"
 
 
@@ -39,10 +40,17 @@ class ModelInfo:
 
 
 def bundled_models() -> list[ModelInfo]:
-    """Every model in the package, the default first, the rest sorted by name. Reads only the
-    headers of the files."""
-    models = [_model_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
-    return sorted(models, key=lambda model: model.name != DEFAULT_MODEL)
+    """Every model in the package, the default first, the rest sorted by name.
+
+    Only the headers of the files are read, and only once in a process.
+    """
+    return list(_models_in(WEIGHTS))
+
+
+@cache
+def _models_in(folder: Path) -> tuple[ModelInfo, ...]:
+    models = [_model_info(path) for path in sorted(folder.glob("*.safetensors"))]
+    return tuple(sorted(models, key=lambda model: model.name != DEFAULT_MODEL))
 
 
 def describe(checkpoint: Checkpoint) -> str:
@@ -85,8 +93,8 @@ def build_model(
 
 def find_model(path_or_bundled_name: str | os.PathLike[str]) -> Path:
     """The file of a bundled model, or the path itself. Raises ``CheckpointError``."""
-    bundled = WEIGHTS / f"{path_or_bundled_name}.safetensors"
-    if bundled.parent == WEIGHTS and bundled.is_file():
+    bundled = bundled_file(path_or_bundled_name)
+    if bundled is not None:
         return bundled
     path = Path(path_or_bundled_name)
     if not path.exists():

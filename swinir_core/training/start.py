@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoints.checkpoint import Checkpoint, read_checkpoint
+from ..checkpoints.limits import check_size
 from ..checkpoints.models import find_model
 from ..evaluation.protocol import Protocol
 from ..evaluation.test_sets import ImagePair, PixelPair, read_pair
@@ -137,6 +138,7 @@ def network_config(config: TrainConfig, start: Checkpoint | None) -> SwinIRConfi
     data = config.data
     try:
         network = config.network.config(config.task, data.patch, start.config if start else None)
+        check_size(network)  # Else it could be trained, yet its checkpoint not be read.
     except SettingError:
         raise
     except ValueError as error:

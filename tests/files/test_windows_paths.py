@@ -17,7 +17,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from swinir_core.checkpoints import models
+from swinir_core.checkpoints import models, names
 from swinir_core.checkpoints.names import check_name
 from swinir_core.file_names import windows_fault
 from swinir_core.files import _part_name
@@ -63,7 +63,7 @@ class WindowsPath(PureWindowsPath):
 def disk(monkeypatch: pytest.MonkeyPatch) -> type[WindowsPath]:
     monkeypatch.setattr(image_files, "Path", WindowsPath)
     monkeypatch.setattr(models, "Path", WindowsPath)
-    monkeypatch.setattr(models, "WEIGHTS", WindowsPath(r"C:\pack\weights"))
+    monkeypatch.setattr(names, "WEIGHTS", WindowsPath(r"C:\pack\weights"))
     monkeypatch.setattr(
         WindowsPath, "folders", {"C:\\", r"C:\scans", r"C:\scans\old", r"\\nas\photos" + "\\"}
     )
