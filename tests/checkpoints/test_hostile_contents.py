@@ -101,7 +101,10 @@ def test_header_lengths_that_lie(length: int, tmp_path: Path) -> None:
 # Configurations
 
 LIES: dict[str, tuple[dict[str, Any], str]] = {
-    "a billion layers": ({"depths": [10**9], "num_heads": [2]}, "Swin layers is 1000000000; at most 1024"),
+    "a billion layers": (
+        {"depths": [10**9], "num_heads": [2]},
+        "Swin layers is 1000000000; at most 1024",
+    ),
     "a thousand layers, with none": ({"depths": [512, 512]}, "too few for 1024 Swin layers"),
     "10,000 blocks": ({"depths": [5000, 5000]}, "Swin layers is 10000; at most 1024"),
     "10,000 RSTBs": ({"depths": [1] * 10**4, "num_heads": [1] * 10**4}, "at most 1024"),

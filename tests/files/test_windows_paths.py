@@ -205,6 +205,23 @@ def test_a_workflow_saved_on_windows_opens_on_linux(
     assert loader.find_file(bundled.replace("/", "\\")) == loader.find_file(bundled)
 
 
+def test_headers_of_bundled_models_are_read_once(
+    loader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = sys.modules[loader.bundled_models.__module__]
+    opened: list[Path] = []
+    safe_open = models.safe_open
+    monkeypatch.setattr(
+        models, "safe_open", lambda path, **kinds: opened.append(path) or safe_open(path, **kinds)
+    )
+    node, name = loader.SwinIRModelLoader, loader.model_names()[0]
+    for _ in range(2):
+        assert node.validate_inputs(name) is True
+        node.fingerprint_inputs(name)
+        assert loader.find_file(name).is_file()
+    assert len(opened) == len(set(opened)) == len(loader.bundled_models())
+
+
 @pytest.mark.parametrize(
     "name", ["..\\one.pth", "C:\\one.pth", "sub\\\\one.pth", "missing.pth", ""]
 )
