@@ -47,10 +47,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Wrappers (``params_ema`` before ``params``, ``state_dict``, ...), prefixes (``module.``,
     ``_orig_mod.``, ``netG.``, ...) and saved buffers are taken off. The configuration comes from
-    our own header where there is one, else from the weights. Raises ``CheckpointError`` naming the
-    file when it cannot be read, is not a SwinIR, or contradicts itself. Names, shapes and types are
-    checked while the file is only mapped: no more is taken into memory than the weights of a
-    SwinIR, once they are known to be one's.
+    our own header where there is one, else from the weights. Names, shapes and types are checked
+    while the file is only mapped; its weights are copied into memory after that.
+
+    Raises ``CheckpointError`` naming the file when it cannot be read, is not a SwinIR, or
+    contradicts itself, and ``OtherNetworkError`` when it holds another network.
     """
     path = Path(path)
     weights, metadata = read_tensors(path)
@@ -89,8 +90,10 @@ def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: 
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The numbers themselves, so that nothing keeps the file mapped when it is replaced. Raises
-    ``ValueError`` where some are not finite."""
+    """Copy the weights out of the mapped file, which can then be replaced.
+
+    Raises ``ValueError`` where some are not finite.
+    """
     copies = {}
     for key, weight in weights.items():
         copies[key] = weight.detach().clone(memory_format=torch.contiguous_format)
@@ -102,12 +105,20 @@ def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_checkpoint(
     path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype | None = None
 ) -> None:
-    """Write ``checkpoint`` as .safetensors, in ``dtype`` or as it is.
+    """Write ``checkpoint``, with its configuration and metadata in the header.
 
-    The configuration and the provenance go into the header. The file appears whole or not at all.
-    Missing folders are made. Raises ``CheckpointError`` for another suffix and for weights that
-    are not finite in ``dtype``, ``ValueError`` for a network that ``read_checkpoint`` would refuse
-    as too large, and ``WriteError`` when the disk refuses.
+    The file appears whole or not at all, and equal contents make equal files. Missing folders are
+    made.
+
+    Args:
+        path: the file to write or replace, .safetensors.
+        checkpoint: finite weights, on any device.
+        dtype: the type to store the weights in. None: the type that each has.
+
+    Raises:
+        CheckpointError: another suffix, or weights that are not finite in ``dtype``.
+        ValueError: a network that ``read_checkpoint`` would refuse as too large.
+        WriteError: the disk is full, the folder is read-only, ...
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
@@ -130,8 +141,10 @@ def write_checkpoint(
 
 
 def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, memoryview]:
-    """Header and numbers of a .safetensors file, the same for the same contents: the library writes
-    metadata in an order that it draws anew each time."""
+    """Header and numbers of a .safetensors file.
+
+    The library writes metadata in a random order; sorted, equal contents make equal files.
+    """
     data = memoryview(save(tensors, metadata))
     numbers = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(bytes(data[8:numbers]))
@@ -142,9 +155,9 @@ def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[b
 
 
 def _strip_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what wrappers such as DataParallel, torch.compile or a trainer put before names.
+    """Take off what DataParallel, torch.compile or a trainer put before the names of weights.
 
-    Where several networks lie side by side, an averaged one (``ema``) is preferred.
+    Of several networks side by side, an averaged one (``ema``) is preferred.
     """
     weights = {key.replace("_orig_mod.", ""): weight for key, weight in weights.items()}
     prefixes = {key.removesuffix(_PREFIX_MARK) for key in weights if key.endswith(_PREFIX_MARK)}
@@ -166,9 +179,9 @@ def _config_from_header(header: str) -> SwinIRConfig:
 
 
 def _check_weights(weights: Mapping[str, Tensor], config: SwinIRConfig) -> None:
-    """Names, shapes and types of all weights; raises ``ValueError`` at the first fault."""
+    """Compare names, shapes and types with the network's; raise ``ValueError`` at a difference."""
     layers = sum(config.depths)
-    if len(weights) < layers:  # Before a network is made that takes seconds to make.
+    if len(weights) < layers:  # Making a network of so many layers takes seconds.
         raise ValueError(f"it holds {len(weights)} weights, too few for {layers} Swin layers")
     expected = {k: tuple(p.shape) for k, p in SwinIR(config, device="meta").state_dict().items()}
     missing = [key for key in expected if key not in weights]

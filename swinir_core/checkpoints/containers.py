@@ -44,7 +44,7 @@ _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class _Refused(ValueError):  # noqa: N818
-    """A file is not read for the reason in the message, a clause without the name of the file."""
+    """A file that is not read. The message is the reason, a clause without the name of the file."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -192,19 +192,19 @@ def _unwrap(contents: Mapping[str, Any]) -> dict[str, StoredTensor | Unsupported
     return {k: v for k, v in contents.items() if isinstance(v, (StoredTensor, UnsupportedTensor))}
 
 
-Places = dict[str, tuple[int, int]]
-"""By the key of a storage, the first byte in the file and the one behind the last."""
+_Places = dict[str, tuple[int, int]]
+"""By the key of a storage, its first byte in the file and the one behind its last."""
 
 
 class _BoundedFile(io.FileIO):
-    """Takes no more into memory at once than an index may have, whatever a file claims."""
+    """A file of which no ``read`` returns more than an index may have, whatever it claims."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         unlimited = size is None or not 0 <= size <= LONGEST_INDEX
         return super().read(LONGEST_INDEX if unlimited else size)
 
 
-def _read_zip(file: io.FileIO, mapped: mmap.mmap) -> tuple[Any, Places]:
+def _read_zip(file: io.FileIO, mapped: mmap.mmap) -> tuple[Any, _Places]:
     with zipfile.ZipFile(file) as archive:
         records = {record.filename: record for record in archive.infolist()}
         if len(records) < len(archive.filelist):
@@ -238,7 +238,7 @@ def _read_zip(file: io.FileIO, mapped: mmap.mmap) -> tuple[Any, Places]:
     return contents, places
 
 
-def _read_stream(mapped: mmap.mmap) -> tuple[Any, Places]:
+def _read_stream(mapped: mmap.mmap) -> tuple[Any, _Places]:
     index = io.BytesIO(mapped[:LONGEST_PICKLE])
     magic, protocol, _ = (Unpickler(index).load() for _ in range(3))  # The last: about the machine.
     if (magic, protocol) != (_MAGIC, _PROTOCOL):
@@ -258,7 +258,7 @@ def _read_stream(mapped: mmap.mmap) -> tuple[Any, Places]:
 
 
 def _storage(mapped: mmap.mmap, start: int, end: int) -> torch.UntypedStorage:
-    """Bytes of the file, without a copy."""
+    """Make bytes of the file a storage, without a copy."""
     if end > len(mapped):
         raise ValueError("a storage ends behind the file")
     if start == end:
@@ -268,8 +268,11 @@ def _storage(mapped: mmap.mmap, start: int, end: int) -> torch.UntypedStorage:
     ).untyped_storage()
 
 
-def _mapped(stored: StoredTensor, mapped: mmap.mmap, places: Places) -> Tensor:
-    """The numbers themselves, without a copy. Raises ``ValueError`` where the file has not all."""
+def _mapped(stored: StoredTensor, mapped: mmap.mmap, places: _Places) -> Tensor:
+    """Make a tensor of numbers in the file, without a copy.
+
+    Raises ``ValueError`` where the file does not have them all.
+    """
     shape, stride = stored.shape, stored.stride
     if len(shape) > MOST_DIMENSIONS or len(shape) != len(stride):
         raise ValueError("a tensor of impossible shape")

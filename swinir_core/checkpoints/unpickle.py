@@ -84,13 +84,15 @@ def is_size(value: Any) -> bool:
 
 
 def _under_names(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    """A dictionary of what has a name. Other keys are of no use here, and hashing them can be made
-    to take for ever."""
+    """Make a dictionary of the pairs whose key is text.
+
+    Other keys are of no use here, and a hostile one (a nested tuple) takes for ever to hash.
+    """
     return {key: value for key, value in pairs if isinstance(key, str)}
 
 
 def _call(function: Callable[..., Any], arguments: Any) -> Any:
-    """Call what ``Unpickler.find_class`` gave; nothing else in a pickle can be called."""
+    """Call what ``Unpickler.find_class`` returned; nothing else in a pickle can be called."""
     if len(arguments) > MOST_ARGUMENTS:
         raise ValueError("too many arguments")
     return function(*arguments)
@@ -116,7 +118,7 @@ class Unpickler(pickle._Unpickler):
         self._pairs = 0
 
     def find_class(self, module: str, name: str, /) -> Any:
-        """The type of a storage, or a function without any effect, in the place of what is named.
+        """Replace what is named by the type of a storage or by a function without any effect.
 
         Raises ``ForeignObjectError`` for what is no part of a state dict.
         """

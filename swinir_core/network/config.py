@@ -61,13 +61,13 @@ class SwinIRConfig:
     """Pixel values 0..1 are multiplied by this before the network; 255 in the JPEG models."""
 
     qkv_bias: bool = True
-    """Whether query, key and value projections have a bias."""
+    """Query, key and value projections have a bias."""
 
     patch_norm: bool = True
-    """Whether the shallow features are normalised before the first RSTB."""
+    """The shallow features are normalised before the first RSTB."""
 
     ape: bool = False
-    """Whether an absolute position embedding is added before the first RSTB."""
+    """An absolute position embedding is added before the first RSTB."""
 
     img_size: int = 64
     """Side of a training patch in feature pixels, and of the absolute position embedding. A network
@@ -105,7 +105,7 @@ class SwinIRConfig:
 
     @property
     def upscale(self) -> int:
-        """Factor of the reconstruction module: ``scale`` plus what the unshuffling took away."""
+        """Factor of the reconstruction module: ``scale`` times that of the unshuffling."""
         return self.scale * self.start_unshuffle
 
     @property
@@ -119,12 +119,15 @@ class SwinIRConfig:
         return self.window_size * self.start_unshuffle
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, for a JSON header; ``from_dict`` reads it back."""
+        """All fields as plain values, for a JSON header."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SwinIRConfig:
-        """The inverse of ``to_dict``. Unknown or missing names raise ``ValueError``."""
+        """Build a configuration from what ``to_dict`` returned.
+
+        Raises ``ValueError`` for unknown or missing names and for wrong values.
+        """
         unknown = values.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown hyper-parameters: {', '.join(sorted(unknown))}")
