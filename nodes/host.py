@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import nodes as host_nodes  # The host's nodes.py: an absolute import never reaches this package.
 
-from ..swinir_core.checkpoints.checkpoint import SUFFIXES
+from ..swinir_core.checkpoints.names import SUFFIXES
 
 MODEL_FOLDER = "swinir"
 SECONDS_BETWEEN_PICTURES = 0.2

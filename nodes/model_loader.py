@@ -16,7 +16,7 @@ BUNDLED = "bundled/"
 
 
 class SwinIRModelLoader(io.ComfyNode):
-    """A bundled model or a file, as an ``UPSCALE_MODEL``."""
+    """Loads a bundled model or a file as an ``UPSCALE_MODEL``."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -67,18 +67,20 @@ class SwinIRModelLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_name: str | None = None) -> bool | str:
-        """In the place of the host's own check, which knows the separators of its system only. A
-        name that another node will give is not known yet."""
-        if model_name is None:
-            return True
-        if isinstance(model_name, str) and slashed(model_name) in model_names():
+        """Replaces the host's own check, which knows only the separators of its system.
+
+        The name is None where another node is going to give it.
+        """
+        if model_name is None or listed_name(model_name) is not None:
             return True
         return f"there is no model {model_name!r}; press R to read the list again."
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str | None) -> tuple[int, int] | None:
-        """Changes when the file is replaced, so that the host loads it anew. Of a name that another
-        node will give nothing is known yet."""
+        """Time and size of the file, so that the host loads it anew when it is replaced.
+
+        None where another node is going to give the name.
+        """
         if model_name is None:
             return None
         stat = find_file(model_name).stat()
@@ -86,18 +88,30 @@ class SwinIRModelLoader(io.ComfyNode):
 
 
 def model_names() -> list[str]:
-    """What the user can choose: bundled models first, then files."""
-    return [*(BUNDLED + info.title for info in bundled_models()), *host.model_files()]
+    """Names to choose from: bundled models first, then files."""
+    return [*bundled_files(), *host.model_files()]
+
+
+def bundled_files() -> dict[str, Path]:
+    """The files of the bundled models, by the names they have in the list."""
+    return {BUNDLED + info.title: info.path for info in bundled_models()}
+
+
+def listed_name(model_name: str) -> str | None:
+    """The entry of ``model_names`` that ``model_name`` means; None without one.
+
+    Other packs and older workflows write names with the backslashes of Windows. A file that has a
+    backslash in its own name is found first.
+    """
+    names = model_names()
+    spellings = (model_name, str(model_name).replace("\\", "/"))
+    return next((spelling for spelling in spellings if spelling in names), None)
 
 
 def find_file(model_name: str) -> Path:
-    """The file behind a choice. Names come from the outside: only known ones lead to a file."""
-    bundled = {BUNDLED + info.title: info.path for info in bundled_models()}
-    name = slashed(model_name)
-    return bundled[name] if name in bundled else host.model_path(name)
+    """The file of a model name, which comes from the outside: only known ones lead to a file.
 
-
-def slashed(model_name: str) -> str:
-    """A name from ``model_names`` for one that other packs or older workflows write with the
-    backslashes of Windows, unless there is a file with a backslash in its very name."""
-    return model_name if model_name in model_names() else model_name.replace("\\", "/")
+    Raises ``FileNotFoundError`` for any other.
+    """
+    name = listed_name(model_name) or model_name
+    return bundled_files().get(name) or host.model_path(name)

@@ -8,10 +8,10 @@ from typing import Any
 
 from spandrel import ImageModelDescriptor
 from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
-from torch import Tensor
 
 from ..swinir_core import SwinIR
-from ..swinir_core.checkpoints.recognise import BUFFER_SUFFIXES, recognise
+from ..swinir_core.checkpoints.recognise import recognise
+from ..swinir_core.checkpoints.spandrel import official_state_dict
 from ..swinir_core.restoration.foreign_model import ForeignModel
 from ..swinir_core.restoration.image_model import ImageModel
 from . import host
@@ -56,23 +56,12 @@ def to_runnable(upscale_model: Any) -> Runnable:
 def _rebuilt(upscale_model: ImageModelDescriptor) -> Runnable:
     """Rebuild a SwinIR that the host loaded on our network, which uses its weights uncopied."""
     foreign: Any = upscale_model.model
-    config = replace(recognise(_official_names(foreign)), img_range=float(foreign.img_range))
+    config = replace(recognise(official_state_dict(foreign)), img_range=float(foreign.img_range))
     model = SwinIR(config, host.operations(), device="meta").train(False)
     patcher = host.patcher_of(upscale_model)
 
     def take_weights() -> None:
         host.move_stragglers(patcher)
-        weights = _official_names(foreign)
-        parameters = {k: w for k, w in weights.items() if not k.endswith(BUFFER_SUFFIXES)}
-        model.load_state_dict(parameters, assign=True)
+        model.load_state_dict(official_state_dict(foreign, buffers=False), assign=True)
 
     return Runnable(model, patcher, take_weights)
-
-
-def _official_names(foreign: Any) -> dict[str, Tensor]:
-    """Name weights and buffers as in a file; spandrel renames the convolution after unshuffling."""
-    weights = dict(foreign.state_dict())
-    if getattr(foreign, "start_unshuffle", 1) > 1:  # Before spandrel 0.4.2.
-        for kind in ("weight", "bias"):
-            weights[f"conv_first.1.{kind}"] = weights.pop(f"conv_first.{kind}")
-    return weights

@@ -21,7 +21,7 @@ SUFFIX = ".safetensors"
 
 
 class SwinIRSaveModel(io.ComfyNode):
-    """Any SwinIR as ``.safetensors`` with its configuration, under a name that is free."""
+    """Saves any SwinIR as ``.safetensors``, with its configuration, under a name that is free."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -88,8 +88,11 @@ class SwinIRSaveModel(io.ComfyNode):
 
 
 def free_path(name: str) -> Path:
-    """Where ``name`` can be saved with nothing overwritten, and nothing in other folders of models
-    found in its place. Raises ``ValueError`` for what is not a name."""
+    """A path for ``name``, numbered where needed, that no file has in any folder of models.
+
+    The loader would find the file of another folder in its place. Raises ``ValueError`` for what is
+    not a name.
+    """
     wanted, number = check_name(name), 1
     while True:
         numbered = wanted.name if number == 1 else f"{wanted.name}_{number}"
@@ -102,7 +105,10 @@ def free_path(name: str) -> Path:
 
 
 def to_checkpoint(upscale_model: Any) -> Checkpoint:
-    """The weights of a SwinIR, wherever they are. Raises ``ValueError`` for any other model."""
+    """Collect weights and configuration of a SwinIR, ours or the host's.
+
+    Raises ``ValueError`` for any other model.
+    """
     network = getattr(upscale_model, "model", None)
     if not isinstance(network, (SwinIR, SpandrelSwinIR)):
         kind = type(network or upscale_model).__name__

@@ -1,4 +1,4 @@
-"""The ``UPSCALE_MODEL`` that our loader makes."""
+"""Our SwinIR as an ``UPSCALE_MODEL`` of the host."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from . import host
 class SwinIRUpscaleModel(ImageModelDescriptor):
     """A SwinIR in the type that the host's own upscale node and other packs expect.
 
-    The weights belong to ``patcher`` and move only through it: requests for a device are passed on
-    to the host, requests for a type need nothing, because the layers compute in the type of their
-    input.
+    The weights belong to ``patcher`` and move only through it: ``to`` a device asks the host to
+    load them, ``to`` a type does nothing, because layers compute in the type of their input.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -43,7 +42,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
             tiling=ModelTiling.DISCOURAGED,
         )
         self.metadata = checkpoint.metadata
-        # After loading: some hosts create the parameters only then.
+        # Only after load_state_dict, in which some versions of the host create the parameters.
         model.requires_grad_(False)
         self.patcher = host.make_patcher(model)
 

@@ -1,16 +1,25 @@
-"""Every exception a caller may want to catch."""
+"""Exceptions that a caller may want to catch.
 
-from .file_names import shown
+UserFacingError
+    CheckpointError (ValueError)        a model file cannot be read or used
+        OtherNetworkError               it holds another network
+    ImageError (ValueError)             an image cannot be read, restored or written
+    WriteError (OSError)                a file cannot be written
+PrecisionError (RuntimeError)           weights are too large for a precision
+Cancelled                               the caller stopped a run
+"""
+
+from .text import shown
 
 
-class SentenceError(Exception):
-    """Its message is one line that can be printed, whatever file names were put into it."""
+class UserFacingError(Exception):
+    """An error whose message is one line that can be printed, whatever names are quoted in it."""
 
     def __init__(self, message: object) -> None:
         super().__init__(shown(message))
 
 
-class CheckpointError(SentenceError, ValueError):
+class CheckpointError(UserFacingError, ValueError):
     """A model file cannot be read, is not a SwinIR, or contradicts itself.
 
     The message names the file and says what to do.
@@ -21,11 +30,11 @@ class OtherNetworkError(CheckpointError):
     """A model file holds the weights of something else, which another program may know."""
 
 
-class ImageError(SentenceError, ValueError):
+class ImageError(UserFacingError, ValueError):
     """An image file cannot be read or written, or an image has a shape that cannot be restored."""
 
 
-class WriteError(SentenceError, OSError):
+class WriteError(UserFacingError, OSError):
     """A file cannot be written: the disk is full, a folder is read-only, a folder has its name.
 
     The message names the file and says why. What was there under its name is untouched.

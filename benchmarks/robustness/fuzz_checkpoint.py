@@ -44,7 +44,10 @@ from swinir_core.checkpoints.checkpoint import CONFIG_KEY
 
 LONGEST, MOST_BYTES = 5.0, 512 * 2**20
 CORE = str(Path(swinir_core.__file__).parent) + os.sep
-READERS = ("checkpoint", "model_files", "pickled", "recognise", "config")
+READERS = (
+    *("checkpoints/checkpoint", "checkpoints/containers", "checkpoints/unpickle"),
+    *("checkpoints/recognise", "checkpoints/limits", "network/config"),
+)
 
 TINY = SwinIRConfig(
     scale=2,
@@ -140,7 +143,7 @@ class Coverage:
             path = f"{CORE}{name}.py"
             module = compile(Path(path).read_text("utf-8"), path, "exec")
             known = _lines_of_functions(module)
-            rows[f"{name}.py"] = (
+            rows[f"{Path(name).name}.py"] = (
                 f"{len({n for f, n in self.lines if f == path} & known)}/{len(known)}"
             )
         return rows

@@ -129,7 +129,7 @@ def save_official(checkpoint: Any, path: Path) -> None:
     """With the buffers that the host's loader insists on."""
     import torch
 
-    reference = importlib.import_module(f"{PACK}.swinir_core.spandrel_network")
+    reference = importlib.import_module(f"{PACK}.swinir_core.checkpoints.spandrel")
     buffers = dict(reference.spandrel_network(checkpoint.config).named_buffers())
     torch.save({"params": {**checkpoint.state_dict, **buffers}}, path)
 

@@ -1,1 +1,1 @@
-"""Files of weights: reading, recognising and writing them, and the bundled models."""
+"""Model files: read and recognised, whoever wrote them, and written; the bundled models."""

@@ -1,4 +1,7 @@
-"""Checkpoints: read any SwinIR file, recognise and check it, write safetensors."""
+"""Tensors to checkpoints: recognise and check what a file holds, and write safetensors.
+
+How tensors come out of files is the business of ``containers``.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from ..errors import CheckpointError, OtherNetworkError
 from ..files import replacing
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
-from .containers import SUFFIXES as SUFFIXES
-from .containers import read_tensors, shortened
+from ..text import quoted
+from .containers import read_tensors
+from .limits import check_size
 from .recognise import BUFFER_SUFFIXES, recognise
 
 CONFIG_KEY = "swinir_config"
@@ -43,10 +47,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Wrappers (``params_ema`` before ``params``, ``state_dict``, ...), prefixes (``module.``,
     ``_orig_mod.``, ``netG.``, ...) and saved buffers are taken off. The configuration comes from
-    our own header where there is one, else from the weights. Raises ``CheckpointError`` naming the
-    file when it cannot be read, is not a SwinIR, or contradicts itself. Names, shapes and types are
-    checked while the file is only mapped: no more is taken into memory than the weights of a
-    SwinIR, once they are known to be one's.
+    our own header where there is one, else from the weights. Names, shapes and types are checked
+    while the file is only mapped; its weights are copied into memory after that.
+
+    Raises ``CheckpointError`` naming the file when it cannot be read, is not a SwinIR, or
+    contradicts itself, and ``OtherNetworkError`` when it holds another network.
     """
     path = Path(path)
     weights, metadata = read_tensors(path)
@@ -55,9 +60,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except ValueError as error:
         other = isinstance(error, OtherNetworkError)
         kind = OtherNetworkError if other else CheckpointError
-        raise kind(f"{path.name}: {shortened(error)}.") from error
+        raise kind(f"{path.name}: {quoted(error)}.") from error
     except Exception as error:
-        reason = f"its weights cannot be read ({type(error).__name__}: {shortened(error)})"
+        reason = f"its weights cannot be read ({type(error).__name__}: {quoted(error)})"
         if is_out_of_memory(error):
             reason = "its weights do not fit into the memory of this machine"
         raise CheckpointError(f"{path.name}: {reason}.") from error
@@ -75,6 +80,7 @@ def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: 
     if mean is not None and tuple(mean.squeeze().shape) in ((), (config.in_channels,)):
         config = replace(config, mean=tuple(mean.flatten().expand(config.in_channels).tolist()))
         del weights["mean"]
+    check_size(config)
     weights = {key: w for key, w in weights.items() if not key.endswith(BUFFER_SUFFIXES)}
     _check_weights(weights, config)
     claimed = sum(weight.numel() * weight.element_size() for weight in weights.values())
@@ -84,8 +90,10 @@ def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: 
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The numbers themselves, so that nothing keeps the file mapped when it is replaced. Raises
-    ``ValueError`` where some are not finite."""
+    """Copy the weights out of the mapped file, which can then be replaced.
+
+    Raises ``ValueError`` where some are not finite.
+    """
     copies = {}
     for key, weight in weights.items():
         copies[key] = weight.detach().clone(memory_format=torch.contiguous_format)
@@ -97,15 +105,25 @@ def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_checkpoint(
     path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype | None = None
 ) -> None:
-    """Write ``checkpoint`` as .safetensors, in ``dtype`` or as it is.
+    """Write ``checkpoint``, with its configuration and metadata in the header.
 
-    The configuration and the provenance go into the header. The file appears whole or not at all.
-    Missing folders are made. Raises ``CheckpointError`` for another suffix and for weights that
-    are not finite in ``dtype``, and ``WriteError`` when the disk refuses.
+    The file appears whole or not at all, and equal contents make equal files. Missing folders are
+    made.
+
+    Args:
+        path: the file to write or replace, .safetensors.
+        checkpoint: finite weights, on any device.
+        dtype: the type to store the weights in. None: the type that each has.
+
+    Raises:
+        CheckpointError: another suffix, or weights that are not finite in ``dtype``.
+        ValueError: a network that ``read_checkpoint`` would refuse as too large.
+        WriteError: the disk is full, the folder is read-only, ...
     """
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(f"{path.name}: checkpoints are written as .safetensors; rename it.")
+    check_size(checkpoint.config)
     tensors = {
         key: weight.detach().to("cpu", dtype or weight.dtype).contiguous()
         for key, weight in sorted(checkpoint.state_dict.items())
@@ -123,8 +141,10 @@ def write_checkpoint(
 
 
 def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, memoryview]:
-    """Header and numbers of a .safetensors file, the same for the same contents: the library writes
-    metadata in an order that it draws anew each time."""
+    """Header and numbers of a .safetensors file.
+
+    The library writes metadata in a random order; sorted, equal contents make equal files.
+    """
     data = memoryview(save(tensors, metadata))
     numbers = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(bytes(data[8:numbers]))
@@ -135,9 +155,9 @@ def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[b
 
 
 def _strip_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what wrappers such as DataParallel, torch.compile or a trainer put before names.
+    """Take off what DataParallel, torch.compile or a trainer put before the names of weights.
 
-    Where several networks lie side by side, an averaged one (``ema``) is preferred.
+    Of several networks side by side, an averaged one (``ema``) is preferred.
     """
     weights = {key.replace("_orig_mod.", ""): weight for key, weight in weights.items()}
     prefixes = {key.removesuffix(_PREFIX_MARK) for key in weights if key.endswith(_PREFIX_MARK)}
@@ -154,14 +174,14 @@ def _strip_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _config_from_header(header: str) -> SwinIRConfig:
     try:
         return SwinIRConfig.from_dict(json.loads(header))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"its header holds no valid configuration ({error})") from error
 
 
 def _check_weights(weights: Mapping[str, Tensor], config: SwinIRConfig) -> None:
-    """Names, shapes and types of all weights; raises ``ValueError`` at the first fault."""
+    """Compare names, shapes and types with the network's; raise ``ValueError`` at a difference."""
     layers = sum(config.depths)
-    if len(weights) < layers:  # Before a network is made that takes seconds to make.
+    if len(weights) < layers:  # Making a network of so many layers takes seconds.
         raise ValueError(f"it holds {len(weights)} weights, too few for {layers} Swin layers")
     expected = {k: tuple(p.shape) for k, p in SwinIR(config, device="meta").state_dict().items()}
     missing = [key for key in expected if key not in weights]

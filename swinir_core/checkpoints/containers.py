@@ -1,7 +1,8 @@
-"""Tensors out of model files of every kind, mapped, with no trust in what the files claim.
+"""Files to tensors: what safetensors and ``torch.save`` wrote, mapped, with no trust in its claims.
 
-Two formats of ``torch.save`` (the zip file of torch 1.6 and later, and the stream of pickles before
-it) and safetensors. Sizes are compared with the file before anything of that size is made.
+``torch.save`` has two formats, the zip file of torch 1.6 and later and the stream of pickles before
+it. Sizes are compared with the file before anything of that size is made. What the tensors mean is
+the business of ``checkpoint``.
 """
 
 from __future__ import annotations
@@ -22,18 +23,16 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .recognise import MOST_TENSORS
-from .unpickle import (
+from ..text import quoted
+from .limits import (
+    DEEPEST_WRAPPING,
     LONGEST_INDEX,
     LONGEST_PICKLE,
-    ForeignObjectError,
-    MappedFile,
-    NoNumbers,
-    StoredTensor,
-    Unpickler,
+    MOST_DIMENSIONS,
+    MOST_TENSORS,
 )
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+from .names import SUFFIXES
+from .unpickle import ForeignObjectError, StoredTensor, Unpickler, UnsupportedTensor, is_size
 
 # Where training code puts the weights, best first: an average beats the last step.
 _WRAPPERS = (
@@ -41,122 +40,62 @@ _WRAPPERS = (
     *("params", "state_dict", "model_state_dict", "model"),
     *("net_g", "netG", "generator", "network", "net", "weights"),
 )
-_DEEPEST_WRAPPING = 8
-_LONGEST_REASON = 400
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
+class _Refused(ValueError):  # noqa: N818
+    """A file that is not read. The message is the reason, a clause without the name of the file."""
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Every tensor that may be a weight, still in the mapped file, and the metadata."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise CheckpointError(
-            f"{path.name}: a model file ends in {', '.join(SUFFIXES)}, not {path.suffix!r}."
-        )
+    """Map every tensor that may be a weight, under its name, and read the metadata.
+
+    Tensors of training checkpoints are found in their wrappers. One that holds no ordinary numbers
+    (sparse, quantised, ...) becomes an empty one on the meta device. Raises ``CheckpointError``
+    naming the file.
+    """
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            what = "this is a folder" if stat.S_ISDIR(mode) else "this is not a file of data"
-            raise CheckpointError(f"{path}: {what}; check the name.")
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"{path.name}: the file is empty; download it again.")
+        if path.suffix.lower() not in SUFFIXES:
+            suffixes = ", ".join(SUFFIXES)
+            raise _Refused(f"a model file ends in {suffixes}, not {path.suffix!r}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            what = "this is a folder" if is_folder else "this is not a file of data"
+            raise _Refused(f"{what}; check the name")
+        if status.st_size == 0:
+            raise _Refused("the file is empty; download it again")
         if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path)
-        return _read_pickled(path), {}
-    except CheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file; check the name.") from error
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: cannot be read, because permission is denied.") from error
-    except ForeignObjectError as error:
-        raise CheckpointError(
-            f"{path.name}: it holds Python objects besides weights ({shortened(error)}), which "
-            f"are not loaded because they can run code; export model.state_dict() instead."
-        ) from error
-    except UnicodeEncodeError as error:
-        raise CheckpointError(
-            f"{path}: safetensors opens only paths that are UTF-8; rename it."
-        ) from error
-    except MemoryError as error:
-        raise CheckpointError(f"{path.name}: it does not fit into memory.") from error
+        return _read_torch(path), {}
     except Exception as error:  # A damaged file raises anything.
-        raise CheckpointError(f"{path.name}: {_what_it_is(path)}.") from error
+        # Of a file that was not found the folder matters, of any other the name is enough.
+        where = path if isinstance(error, (OSError, UnicodeError)) else path.name
+        raise CheckpointError(f"{where}: {_reason(path, error)}.") from error
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    _check_header(path)
-    str(path).encode()  # What safetensors raises for other names depends on its version.
-    with safe_open(path, framework="pt") as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        metadata = dict(file.metadata() or {})
-    if not weights:
-        raise CheckpointError(f"{path.name}: it holds no weights.")
-    return weights, metadata
-
-
-def _check_header(path: Path) -> None:
-    """Refuse a header that is too large or ambiguous, before anything is made of it."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size - 8:
-            raise ValueError("the header is longer than the file")
-        if length > LONGEST_INDEX:
-            raise CheckpointError(
-                f"{path.name}: a header of {length} bytes is not that of a SwinIR, which takes "
-                f"{LONGEST_INDEX} at most."
+def _reason(path: Path, error: Exception) -> str:
+    match error:
+        case _Refused():
+            return str(error)
+        case FileNotFoundError():
+            return "there is no such file; check the name"
+        case PermissionError():
+            return "cannot be read, because permission is denied"
+        case ForeignObjectError():
+            return (
+                f"it holds Python objects besides weights ({quoted(error)}), which are not loaded "
+                f"because they can run code; export model.state_dict() instead"
             )
-        header = file.read(length)
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        named = dict(pairs)
-        if len(named) < len(pairs):
-            raise CheckpointError(f"{path.name}: its header gives one name twice; save it again.")
-        return named
-
-    _check_count(json.loads(header, object_pairs_hook=once), path.name)
-
-
-def _read_pickled(path: Path) -> dict[str, Tensor]:
-    contents = read_pickled(path)
-    if not isinstance(contents, Mapping):
-        raise CheckpointError(
-            f"{path.name}: holds a {type(contents).__name__}, not a state dict; export "
-            f"model.state_dict() instead."
-        )
-    weights = _unwrap(contents)
-    if not weights:
-        keys = ", ".join(repr(key) for key in list(contents)[:5])
-        raise CheckpointError(
-            f"{path.name}: it holds no weights under names we know, only "
-            f"{shortened(keys) or 'nothing'}."
-        )
-    _check_count(weights, path.name)
-    no_numbers = torch.empty(0, device="meta")
-    return {
-        key: value.tensor() if isinstance(value, StoredTensor) else no_numbers
-        for key, value in weights.items()
-    }
-
-
-def _check_count(names: Sized, file_name: str) -> None:
-    if len(names) > MOST_TENSORS:
-        raise CheckpointError(
-            f"{file_name}: it holds {len(names)} tensors, and a SwinIR {MOST_TENSORS} at most."
-        )
-
-
-def _unwrap(contents: Mapping[str, Any]) -> dict[str, StoredTensor | NoNumbers]:
-    """The innermost state dict of a training checkpoint."""
-    for _ in range(_DEEPEST_WRAPPING):
-        inner = next((contents[k] for k in _WRAPPERS if isinstance(contents.get(k), Mapping)), None)
-        if inner is None:
-            break
-        contents = inner
-    return {k: v for k, v in contents.items() if isinstance(v, (StoredTensor, NoNumbers))}
+        case UnicodeEncodeError():
+            return "safetensors opens only paths that are UTF-8; rename it"
+        case MemoryError():
+            return "it does not fit into memory"
+    return _what_it_is(path)
 
 
 def _what_it_is(path: Path) -> str:
-    """Why a file could not be read, and what to do."""
+    """Guess from the first bytes why a file could not be read."""
     try:
         with path.open("rb") as file:
             start = file.read(512).lstrip()
@@ -174,91 +113,177 @@ def _what_it_is(path: Path) -> str:
     return "the file is truncated or damaged, or not a model; download it again"
 
 
-def shortened(reason: object) -> str:
-    """``reason`` as one line of bounded length, whatever names in a file put into it."""
-    line = "".join(c if c.isprintable() else " " for c in str(reason)[: _LONGEST_REASON + 1])
-    return line if len(line) <= _LONGEST_REASON else f"{line[:-1]}…"
+def _check_count(names: Sized) -> None:
+    if len(names) > MOST_TENSORS:
+        raise _Refused(f"it holds {len(names)} tensors, and a SwinIR {MOST_TENSORS} at most")
 
 
-def read_pickled(path: Path) -> Any:
-    """What ``torch.save`` wrote into ``path``: dictionaries with text as keys, lists, tuples, text,
-    numbers; ``StoredTensor`` and ``NoNumbers`` for tensors; ``None`` for whatever else is known.
+# Safetensors
 
-    Raises ``ForeignObjectError``, ``CheckpointError`` with a reason, and any other exception where
-    the file is damaged.
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _check_header(path)
+    str(path).encode()  # What safetensors raises for other names depends on its version.
+    with safe_open(path, framework="pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = dict(file.metadata() or {})
+    if not weights:
+        raise _Refused("it holds no weights")
+    return weights, metadata
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that is too large or ambiguous, before the library makes anything of it.
+
+    The library takes a header of any length, and the last of two entries of one name.
     """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size - 8:
+            raise ValueError("the header is longer than the file")
+        if length > LONGEST_INDEX:
+            raise _Refused(
+                f"a header of {length} bytes is not that of a SwinIR, which takes {LONGEST_INDEX} "
+                f"at most"
+            )
+        header = file.read(length)
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        named = dict(pairs)
+        if len(named) < len(pairs):
+            raise _Refused("its header gives one name twice; save it again")
+        return named
+
+    _check_count(json.loads(header, object_pairs_hook=once))
+
+
+# torch.save
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
     with _BoundedFile(path) as file:
-        mapped = MappedFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        if mapped.bytes[:4] == b"PK\x03\x04":
-            return _read_zip(file, path.name, mapped)
-        return _read_stream(mapped)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        is_zip = mapped[:4] == b"PK\x03\x04"
+        contents, places = _read_zip(file, mapped) if is_zip else _read_stream(mapped)
+    if not isinstance(contents, Mapping):
+        raise _Refused(
+            f"holds a {type(contents).__name__}, not a state dict; export model.state_dict() "
+            f"instead"
+        )
+    weights = _unwrap(contents)
+    if not weights:
+        keys = quoted(", ".join(repr(key) for key in list(contents)[:5]))
+        raise _Refused(f"it holds no weights under names we know, only {keys or 'nothing'}")
+    _check_count(weights)
+    no_numbers = torch.empty(0, device="meta")
+    return {
+        key: no_numbers if isinstance(value, UnsupportedTensor) else _mapped(value, mapped, places)
+        for key, value in weights.items()
+    }
+
+
+def _unwrap(contents: Mapping[str, Any]) -> dict[str, StoredTensor | UnsupportedTensor]:
+    """The innermost state dict of a training checkpoint."""
+    for _ in range(DEEPEST_WRAPPING):
+        inner = next((contents[k] for k in _WRAPPERS if isinstance(contents.get(k), Mapping)), None)
+        if inner is None:
+            break
+        contents = inner
+    return {k: v for k, v in contents.items() if isinstance(v, (StoredTensor, UnsupportedTensor))}
+
+
+_Places = dict[str, tuple[int, int]]
+"""By the key of a storage, its first byte in the file and the one behind its last."""
 
 
 class _BoundedFile(io.FileIO):
-    """Takes no more into memory at once than an index may have, whatever a file claims."""
+    """A file of which no ``read`` returns more than an index may have, whatever it claims."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         unlimited = size is None or not 0 <= size <= LONGEST_INDEX
         return super().read(LONGEST_INDEX if unlimited else size)
 
 
-def _read_zip(file: io.FileIO, name: str, mapped: MappedFile) -> Any:
+def _read_zip(file: io.FileIO, mapped: mmap.mmap) -> tuple[Any, _Places]:
     with zipfile.ZipFile(file) as archive:
         records = {record.filename: record for record in archive.infolist()}
         if len(records) < len(archive.filelist):
-            raise CheckpointError(f"{name}: holds two records of one name; save it again.")
+            raise _Refused("holds two records of one name; save it again")
     if any(record.compress_type != zipfile.ZIP_STORED for record in records.values()):
-        raise CheckpointError(
-            f"{name}: its records are compressed, which torch.save never does; unpack the file "
-            f"with a zip program and load and save what was inside."
+        raise _Refused(
+            "its records are compressed, which torch.save never does; unpack the file with a zip "
+            "program and load and save what was inside"
         )
-    if sum(record.file_size for record in records.values()) > len(mapped.bytes):
-        raise CheckpointError(f"{name}: its records claim more bytes than the file has.")
+    if sum(record.file_size for record in records.values()) > len(mapped):
+        raise _Refused("its records claim more bytes than the file has")
 
     def place(record: str) -> tuple[int, int]:
         header = records[record].header_offset
-        name_length, extra_length = struct.unpack("<HH", mapped.bytes[header + 26 : header + 30])
+        name_length, extra_length = struct.unpack("<HH", mapped[header + 26 : header + 30])
         start = header + 30 + name_length + extra_length
-        end = start + records[record].file_size
-        if end > len(mapped.bytes):
-            raise ValueError("a record ends behind the file")
-        return start, end
+        return start, start + records[record].file_size
 
     root = next(iter(records)).split("/")[0]
     start, end = place(f"{root}/data.pkl")
     if end - start > LONGEST_PICKLE:
-        raise CheckpointError(f"{name}: an index of {end - start} bytes is not that of a SwinIR.")
-    unpickler = Unpickler(mapped, start, end)
+        raise _Refused(f"an index of {end - start} bytes is not that of a SwinIR")
+    unpickler = Unpickler(io.BytesIO(mapped[start:end]))
     contents = unpickler.load()
-    mapped.places.update({key: place(f"{root}/data/{key}") for key in unpickler.storages})
+    places = {key: place(f"{root}/data/{key}") for key in unpickler.storages}
     if f"{root}/byteorder" in records:
-        order = mapped.bytes[slice(*place(f"{root}/byteorder"))].decode("ascii")
+        order = mapped[slice(*place(f"{root}/byteorder"))].decode("ascii")
         if order != sys.byteorder:
             for key, storage in unpickler.storages.items():
-                start, end = mapped.places[key]
-                if start < end:
-                    mapped.storage(start, end).byteswap(storage.dtype)
-    return contents
+                _storage(mapped, *places[key]).byteswap(storage.dtype)
+    return contents, places
 
 
-def _read_stream(mapped: MappedFile) -> Any:
-    position = 0
-    for expected in (_MAGIC, _PROTOCOL, None):  # The last tells about the machine.
-        unpickler = Unpickler(mapped, position)
-        value = unpickler.load()
-        if expected is not None and value != expected:
-            raise ValueError("not a file of torch.save")
-        position = unpickler.position
-    unpickler = Unpickler(mapped, position)
+def _read_stream(mapped: mmap.mmap) -> tuple[Any, _Places]:
+    index = io.BytesIO(mapped[:LONGEST_PICKLE])
+    magic, protocol, _ = (Unpickler(index).load() for _ in range(3))  # The last: about the machine.
+    if (magic, protocol) != (_MAGIC, _PROTOCOL):
+        raise ValueError("not a file of torch.save")
+    unpickler = Unpickler(index)
     contents = unpickler.load()
-    keys = Unpickler(mapped, unpickler.position)
-    order = keys.load()
-    position = keys.position
+    order = Unpickler(index).load()
+    places, position = {}, index.tell()
     for key in order:
         storage = unpickler.storages[key]
-        (numel,) = struct.unpack("<q", mapped.bytes[position : position + 8])
+        (numel,) = struct.unpack("<q", mapped[position : position + 8])
+        if numel != storage.numel:
+            raise ValueError("a storage of another size than its tensors say")
         start, position = position + 8, position + 8 + numel * storage.dtype.itemsize
-        if numel != storage.numel or position > len(mapped.bytes):
-            raise ValueError("a storage ends behind the file")
-        mapped.places[key] = (start, position)
-    return contents
+        places[key] = (start, position)
+    return contents, places
+
+
+def _storage(mapped: mmap.mmap, start: int, end: int) -> torch.UntypedStorage:
+    """Make bytes of the file a storage, without a copy."""
+    if end > len(mapped):
+        raise ValueError("a storage ends behind the file")
+    if start == end:
+        return torch.UntypedStorage(0)
+    return torch.frombuffer(
+        mapped, dtype=torch.uint8, offset=start, count=end - start
+    ).untyped_storage()
+
+
+def _mapped(stored: StoredTensor, mapped: mmap.mmap, places: _Places) -> Tensor:
+    """Make a tensor of numbers in the file, without a copy.
+
+    Raises ``ValueError`` where the file does not have them all.
+    """
+    shape, stride = stored.shape, stored.stride
+    if len(shape) > MOST_DIMENSIONS or len(shape) != len(stride):
+        raise ValueError("a tensor of impossible shape")
+    if not all(map(is_size, (stored.offset, *shape, *stride))):
+        raise ValueError("a tensor of impossible shape")
+    dtype = stored.storage.dtype
+    if 0 in shape:
+        return torch.empty(shape, dtype=dtype)
+    start, end = places[stored.storage.key]
+    last = stored.offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    if start + (last + 1) * dtype.itemsize > end:
+        raise ValueError("a tensor reaches beyond its storage")
+    numbers = torch.empty(0, dtype=dtype)
+    return numbers.set_(_storage(mapped, start, end), stored.offset, shape, stride)

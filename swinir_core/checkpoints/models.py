@@ -1,10 +1,11 @@
-"""Models by name: the bundled ones, and any file."""
+"""Models ready to run, by the name of a bundled one or from any file."""
 
 from __future__ import annotations
 
 import json
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from ..errors import CheckpointError
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
 from .checkpoint import CONFIG_KEY, Checkpoint, read_checkpoint
+from .names import WEIGHTS, bundled_file
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
 DEFAULT_MODEL = "upscale_x2_light"
 
 
@@ -39,14 +40,21 @@ class ModelInfo:
 
 
 def bundled_models() -> list[ModelInfo]:
-    """Every model in the package, the default first, the rest sorted by name. Reads only the
-    headers of the files."""
-    models = [_model_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
-    return sorted(models, key=lambda model: model.name != DEFAULT_MODEL)
+    """Every model in the package, the default first, the rest sorted by name.
+
+    Only the headers of the files are read, and only once in a process.
+    """
+    return list(_models_in(WEIGHTS))
+
+
+@cache
+def _models_in(folder: Path) -> tuple[ModelInfo, ...]:
+    models = [_model_info(path) for path in sorted(folder.glob("*.safetensors"))]
+    return tuple(sorted(models, key=lambda model: model.name != DEFAULT_MODEL))
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """What a model is, in two short lines: its task, images and storage, its size."""
+    """Two short lines about a model: its task, images and types, then its size."""
     config, weights = checkpoint.config, checkpoint.state_dict.values()
     task = config.task.replace("_sr", " SR").replace("jpeg", "JPEG").replace("_", " ")
     images = "gray" if config.in_channels == 1 else "RGB"
@@ -66,10 +74,18 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> SwinIR:
-    """A bundled model by name, or any file ``read_checkpoint`` reads, ready to run and frozen.
+    """Load a bundled model by name, or any file that ``read_checkpoint`` reads.
 
-    ``dtype`` is the precision of the heavy arithmetic; ``None`` means float32. Raises
-    ``CheckpointError``.
+    Args:
+        path_or_bundled_name: a path, or a name such as ``upscale_x2_light``.
+        device: where the weights go.
+        dtype: type of the weights and of the heavy arithmetic. None: float32.
+
+    Returns:
+        The network, in evaluation mode and frozen.
+
+    Raises:
+        CheckpointError: there is no such model, or its file cannot be read.
     """
     return build_model(read_checkpoint(find_model(path_or_bundled_name)), device, dtype)
 
@@ -77,16 +93,25 @@ def load_model(
 def build_model(
     checkpoint: Checkpoint, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> SwinIR:
-    """The network of ``checkpoint`` with its weights, in evaluation mode and frozen."""
+    """Make the network of ``checkpoint`` with its weights, in evaluation mode and frozen.
+
+    Args:
+        checkpoint: weights and the configuration they fit.
+        device: where the weights go.
+        dtype: type of the weights and of the heavy arithmetic. None: float32.
+    """
     model = SwinIR(checkpoint.config, device=device, dtype=dtype or torch.float32)
     model.load_state_dict(checkpoint.state_dict)
     return model.eval().requires_grad_(False)
 
 
 def find_model(path_or_bundled_name: str | os.PathLike[str]) -> Path:
-    """The file of a bundled model, or the path itself. Raises ``CheckpointError``."""
-    bundled = WEIGHTS / f"{path_or_bundled_name}.safetensors"
-    if bundled.parent == WEIGHTS and bundled.is_file():
+    """The file of a bundled model, or the path itself.
+
+    Raises ``CheckpointError`` for what is neither.
+    """
+    bundled = bundled_file(path_or_bundled_name)
+    if bundled is not None:
         return bundled
     path = Path(path_or_bundled_name)
     if not path.exists():

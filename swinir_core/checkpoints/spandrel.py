@@ -1,4 +1,8 @@
-"""Spandrel's network, the one most programs run, for any configuration of ours."""
+"""SwinIR as spandrel has it: its network for a configuration of ours, and its names of weights.
+
+Official names are those of the published files. Ours are the same, without the buffers; spandrel's
+differ where ``_SPANDREL_NAMES`` says so.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from ..network.config import SwinIRConfig
+from .recognise import BUFFER_SUFFIXES
 
 _NUM_FEAT = 64
+
+# Official name: spandrel's, in networks that begin with a pixel unshuffling.
+_SPANDREL_NAMES = {
+    "conv_first.1.weight": "conv_first.weight",
+    "conv_first.1.bias": "conv_first.bias",
+}
+
+
+def official_state_dict(network: nn.Module, buffers: bool = True) -> dict[str, Tensor]:
+    """The weights of spandrel's SwinIR under the official names, as published files hold them.
+
+    The tensors are those of ``network``, not copies. ``buffers`` keeps attention masks and
+    indices, which our own network does not have.
+    """
+    weights = dict(network.state_dict())
+    if getattr(network, "start_unshuffle", 1) > 1:  # Before spandrel 0.4.2 there is none.
+        for official, theirs in _SPANDREL_NAMES.items():
+            weights[official] = weights.pop(theirs)
+    return {k: w for k, w in weights.items() if buffers or not k.endswith(BUFFER_SUFFIXES)}
 
 
 def spandrel_network(config: SwinIRConfig) -> nn.Module:
@@ -54,11 +78,10 @@ def spandrel_with_weights(config: SwinIRConfig, state_dict: Mapping[str, Tensor]
 
     Raises what ``spandrel_network`` raises.
     """
-    weights = dict(state_dict)
-    if config.start_unshuffle > 1:
-        for kind in ("weight", "bias"):
-            weights[f"conv_first.{kind}"] = weights.pop(f"conv_first.1.{kind}")
+    unshuffled = config.start_unshuffle > 1
+    names = _SPANDREL_NAMES if unshuffled else {}
     network = spandrel_network(config)
-    buffers = {name: buffer for name, buffer in network.named_buffers() if name not in weights}
-    network.load_state_dict(weights | buffers)
+    weights = dict(network.named_buffers())
+    weights |= {names.get(key, key): weight for key, weight in state_dict.items()}
+    network.load_state_dict(weights)
     return network.eval().requires_grad_(False)

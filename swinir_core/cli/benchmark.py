@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WriteError
-from ..file_names import shown
 from ..files import check_target, replacing
+from ..text import shown
 from .restore import PRECISIONS, find_device, not_empty
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
-from ..file_names import shown
+from ..text import shown
 from .benchmark import STDOUT, json_argument, write_json
 from .restore import (
     PRECISIONS,

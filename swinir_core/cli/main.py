@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, ImageError
-from ..file_names import shown
+from ..text import shown
 from .benchmark import add_benchmark
 from .evaluate import add_evaluate
 from .restore import (

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, SentenceError
-from ..file_names import shown
+from ..errors import ImageError, UserFacingError
+from ..text import shown
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ examples:
 """
 
 
-class UsageError(SentenceError, ValueError):
+class UsageError(UserFacingError, ValueError):
     """An argument cannot be used as it is; the message names it and says what can."""
 
 

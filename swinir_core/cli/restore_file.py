@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..file_names import shown
 from ..image_files.reading import open_image
 from ..image_files.writing import check_writable, write_rows
 from ..restoration.restorer import Restorer
 from ..restoration.streaming import Stream
 from ..restoration.tiles import TileSettings
+from ..text import shown
 
 
 def restore_file(

@@ -16,8 +16,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from ..errors import ImageError
-from ..file_names import shown
 from ..images.levels import to_floats
+from ..text import shown
 from . import tiff as image_tiff
 from .picture import Picture, from_inks, upright
 from .png import SIGNATURE, read_png

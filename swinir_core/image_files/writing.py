@@ -16,9 +16,9 @@ import PIL.Image
 import psutil
 
 from ..errors import ImageError, WriteError
-from ..file_names import shown
 from ..files import check_target, replacing
 from ..images.levels import to_integers
+from ..text import shown
 from .png import write_png
 from .reading import open_image
 from .tiff import write_tiff

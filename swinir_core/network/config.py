@@ -9,31 +9,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-TASKS = (
-    "classical_sr",
-    "lightweight_sr",
-    "real_sr",
-    "gray_denoise",
-    "color_denoise",
-    "gray_jpeg",
-    "color_jpeg",
-)
-UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect", "nearest+conv", "none")
-RESI_CONNECTIONS = ("1conv", "3conv")
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
-
-MOST_LAYERS = 1024
-"""Swin layers of a network in all; the largest published one has 54."""
-
-_MOST = {"scale": 64, "start_unshuffle": 64, "window_size": 64}
-_MOST_OTHERWISE = 65536
-
 _TASKS_OF_UPSAMPLER = {
     "pixelshuffle": ("classical_sr",),
     "pixelshuffledirect": ("lightweight_sr",),
     "nearest+conv": ("real_sr",),
     "none": ("gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg"),
 }
+UPSAMPLERS = tuple(_TASKS_OF_UPSAMPLER)
+TASKS = tuple(task for tasks in _TASKS_OF_UPSAMPLER.values() for task in tasks)
+RESI_CONNECTIONS = ("1conv", "3conv")
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+
+_WHOLE_NUMBERS = (
+    *("scale", "in_channels", "embed_dim", "window_size"),
+    *("img_size", "start_unshuffle", "num_feat"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,13 +61,13 @@ class SwinIRConfig:
     """Pixel values 0..1 are multiplied by this before the network; 255 in the JPEG models."""
 
     qkv_bias: bool = True
-    """Whether query, key and value projections have a bias."""
+    """Query, key and value projections have a bias."""
 
     patch_norm: bool = True
-    """Whether the shallow features are normalised before the first RSTB."""
+    """The shallow features are normalised before the first RSTB."""
 
     ape: bool = False
-    """Whether an absolute position embedding is added before the first RSTB."""
+    """An absolute position embedding is added before the first RSTB."""
 
     img_size: int = 64
     """Side of a training patch in feature pixels, and of the absolute position embedding. A network
@@ -104,7 +94,8 @@ class SwinIRConfig:
                 raise ValueError(f"{name} must be a list, got {getattr(self, name)!r}")
             set_field(self, name, tuple(getattr(self, name)))
         _check_types(self)
-        _check_values(self)
+        _check_architecture(self)
+        _check_upsampler(self)
         set_field(self, "task", self.task or _infer_task(self))
         if self.task not in _TASKS_OF_UPSAMPLER[self.upsampler]:
             raise ValueError(
@@ -114,7 +105,7 @@ class SwinIRConfig:
 
     @property
     def upscale(self) -> int:
-        """Factor of the reconstruction module: ``scale`` plus what the unshuffling took away."""
+        """Factor of the reconstruction module: ``scale`` times that of the unshuffling."""
         return self.scale * self.start_unshuffle
 
     @property
@@ -128,12 +119,15 @@ class SwinIRConfig:
         return self.window_size * self.start_unshuffle
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, for a JSON header; ``from_dict`` reads it back."""
+        """All fields as plain values, for a JSON header."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SwinIRConfig:
-        """The inverse of ``to_dict``. Unknown or missing names raise ``ValueError``."""
+        """Build a configuration from what ``to_dict`` returned.
+
+        Raises ``ValueError`` for unknown or missing names and for wrong values.
+        """
         unknown = values.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown hyper-parameters: {', '.join(sorted(unknown))}")
@@ -144,22 +138,11 @@ class SwinIRConfig:
 
 
 def _check_types(config: SwinIRConfig) -> None:
-    longest = max(len(config.depths), len(config.num_heads))
-    if longest > MOST_LAYERS:
-        raise ValueError(f"{longest} RSTBs are too many; at most {MOST_LAYERS} are possible")
-    whole_numbers = {
-        name: getattr(config, name)
-        for name in (
-            *("scale", "in_channels", "embed_dim", "window_size"),
-            *("img_size", "start_unshuffle", "num_feat"),
-        )
-    }
-    whole_numbers |= {f"depths[{i}]": depth for i, depth in enumerate(config.depths)}
-    whole_numbers |= {f"num_heads[{i}]": heads for i, heads in enumerate(config.num_heads)}
-    for name, value in whole_numbers.items():
-        most = _MOST.get(name, _MOST_OTHERWISE)
-        if type(value) is not int or not 1 <= value <= most:
-            raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
+    for name in _WHOLE_NUMBERS:
+        _check_whole(name, getattr(config, name))
+    for name in ("depths", "num_heads"):
+        for i, value in enumerate(getattr(config, name)):
+            _check_whole(f"{name}[{i}]", value)
     for name in ("mlp_ratio", "img_range"):
         value = getattr(config, name)
         if type(value) not in (int, float) or not 0 < value < 1e6:
@@ -169,7 +152,12 @@ def _check_types(config: SwinIRConfig) -> None:
             raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}")
 
 
-def _check_values(config: SwinIRConfig) -> None:
+def _check_whole(name: str, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _check_architecture(config: SwinIRConfig) -> None:
     c = config
     assert c.mean is not None
     if c.in_channels not in (1, 3):
@@ -182,17 +170,11 @@ def _check_values(config: SwinIRConfig) -> None:
         raise ValueError(
             f"depths {c.depths} and num_heads {c.num_heads} must be equally long, one value an RSTB"
         )
-    if sum(c.depths) > MOST_LAYERS:
-        raise ValueError(f"{sum(c.depths)} Swin layers are too many; at most {MOST_LAYERS} are "
-                         f"possible")  # fmt: skip
     for heads in c.num_heads:
         if c.embed_dim % heads:
             raise ValueError(f"embed_dim {c.embed_dim} is not divisible by num_heads {heads}")
     if c.hidden_dim < 1:
         raise ValueError(f"mlp_ratio {c.mlp_ratio} leaves no hidden channel of {c.embed_dim}")
-    if c.hidden_dim > _MOST_OTHERWISE:
-        raise ValueError(f"mlp_ratio {c.mlp_ratio} makes {c.hidden_dim} hidden channels of "
-                         f"{c.embed_dim}; at most {_MOST_OTHERWISE} are possible")  # fmt: skip
     if c.img_size < c.window_size:
         raise ValueError(f"img_size {c.img_size} is smaller than window_size {c.window_size}")
     if c.resi_connection not in RESI_CONNECTIONS:
@@ -201,7 +183,6 @@ def _check_values(config: SwinIRConfig) -> None:
         )
     if c.resi_connection == "3conv" and c.embed_dim < 4:
         raise ValueError(f"3conv needs an embed_dim of at least 4, got {c.embed_dim}")
-    _check_upsampler(c)
 
 
 def _check_upsampler(config: SwinIRConfig) -> None:

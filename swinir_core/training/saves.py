@@ -11,10 +11,10 @@ import torch
 
 from ..checkpoints.checkpoint import Checkpoint, write_checkpoint
 from ..errors import WriteError
-from ..file_names import listed
 from ..files import replacing
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
+from ..text import listed
 
 LAST = "last.safetensors"
 BEST = "best.safetensors"
@@ -71,6 +71,8 @@ def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
     the file is damaged or foreign, and where the run is of another network."""
     path = run_dir / STATE
     try:
+        # Not containers.read_tensors, which keeps only weights: a state has numbers and settings
+        # besides, and is a file of the user's own, not a stranger's.
         state = torch.load(path, map_location="cpu", weights_only=True)
         missing = STATE_KEYS - state.keys()
     except FileNotFoundError as error:

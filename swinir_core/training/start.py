@@ -11,14 +11,15 @@ from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoints.checkpoint import Checkpoint, read_checkpoint
+from ..checkpoints.limits import check_size
 from ..checkpoints.models import find_model
 from ..evaluation.protocol import Protocol
 from ..evaluation.test_sets import ImagePair, PixelPair, read_pair
-from ..file_names import listed
 from ..files import check_target, remove_abandoned, replacing
 from ..network.config import SwinIRConfig
 from ..network.initialisation import init_weights
 from ..network.swinir import SwinIR
+from ..text import listed
 from .data import Patches, Photos, image_paths
 from .losses.objective import Objective
 from .report import SAMPLES
@@ -137,6 +138,7 @@ def network_config(config: TrainConfig, start: Checkpoint | None) -> SwinIRConfi
     data = config.data
     try:
         network = config.network.config(config.task, data.patch, start.config if start else None)
+        check_size(network)  # Else it could be trained, yet its checkpoint not be read.
     except SettingError:
         raise
     except ValueError as error:

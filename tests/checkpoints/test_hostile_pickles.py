@@ -156,7 +156,7 @@ BOMBS = {
         + b"("
         + b"h\x01Q" * 1_390_000
         + b"t",
-        "holds a tuple",
+        DAMAGED,
     ),
     "depth": (b"]" * 500_000 + b"a" * 499_999, "holds a list"),
     "text": (b"X\xff\xff\xff\xffabc", DAMAGED),
@@ -302,8 +302,19 @@ def shared() -> dict[str, Tensor]:
 VALID: dict[str, Callable[[], Any]] = {
     "training": training_checkpoint,
     "shared storage": shared,
+    "parameters of PyTorch 0.3": lambda: {key: OldParameter(w) for key, w in WEIGHTS.items()},
     "ordered, with versions": lambda: versions(),
 }
+
+
+class OldParameter:
+    """Pickled as parameters were when torchvision's weights of VGG19 were published."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return torch.nn.Parameter, (self.weight,), (True, False, OrderedDict())
 
 
 def versions() -> Any:

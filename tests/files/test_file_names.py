@@ -11,11 +11,12 @@ from swinir_core import files
 from swinir_core.checkpoints.names import check_name
 from swinir_core.cli.restore import UsageError
 from swinir_core.errors import CheckpointError, ImageError, WriteError
-from swinir_core.file_names import folded, listed, shown, windows_fault
+from swinir_core.file_names import folded, windows_fault
 from swinir_core.files import check_target, is_one_file
 from swinir_core.image_files import finding as image_files
 from swinir_core.image_files.finding import plan_outputs
 from swinir_core.image_files.writing import Image, write_image
+from swinir_core.text import listed, shown
 
 # What Windows makes of names
 

@@ -17,7 +17,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from swinir_core.checkpoints import models
+from swinir_core.checkpoints import models, names
 from swinir_core.checkpoints.names import check_name
 from swinir_core.file_names import windows_fault
 from swinir_core.files import _part_name
@@ -63,7 +63,7 @@ class WindowsPath(PureWindowsPath):
 def disk(monkeypatch: pytest.MonkeyPatch) -> type[WindowsPath]:
     monkeypatch.setattr(image_files, "Path", WindowsPath)
     monkeypatch.setattr(models, "Path", WindowsPath)
-    monkeypatch.setattr(models, "WEIGHTS", WindowsPath(r"C:\pack\weights"))
+    monkeypatch.setattr(names, "WEIGHTS", WindowsPath(r"C:\pack\weights"))
     monkeypatch.setattr(
         WindowsPath, "folders", {"C:\\", r"C:\scans", r"C:\scans\old", r"\\nas\photos" + "\\"}
     )
@@ -203,6 +203,23 @@ def test_a_workflow_saved_on_windows_opens_on_linux(
     bundled = loader.model_names()[0]
     assert bundled.startswith("bundled/")
     assert loader.find_file(bundled.replace("/", "\\")) == loader.find_file(bundled)
+
+
+def test_headers_of_bundled_models_are_read_once(
+    loader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = sys.modules[loader.bundled_models.__module__]
+    opened: list[Path] = []
+    safe_open = models.safe_open
+    monkeypatch.setattr(
+        models, "safe_open", lambda path, **kinds: opened.append(path) or safe_open(path, **kinds)
+    )
+    node, name = loader.SwinIRModelLoader, loader.model_names()[0]
+    for _ in range(2):
+        assert node.validate_inputs(name) is True
+        node.fingerprint_inputs(name)
+        assert loader.find_file(name).is_file()
+    assert len(opened) == len(set(opened)) == len(loader.bundled_models())
 
 
 @pytest.mark.parametrize(

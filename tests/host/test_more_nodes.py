@@ -238,7 +238,7 @@ def test_nothing_is_overwritten(host: ComfyHost, models: Path, upscale_models: P
     [
         ("../elsewhere", "must not contain '..'"),
         ("/elsewhere", "absolute path"),
-        ("C:\\elsewhere", "begins with a drive"),
+        ("C:\\elsewhere", "takes no ':'"),
         ("nul", "Windows keeps"),
         ("", "is empty"),
     ],

@@ -14,12 +14,12 @@ import torch
 from swinir_core.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from swinir_core.cli.main import main
 from swinir_core.errors import CheckpointError, ImageError
-from swinir_core.file_names import shown
 from swinir_core.files import replacing
 from swinir_core.image_files.finding import find_images
 from swinir_core.image_files.writing import Image, read_image, write_image
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
+from swinir_core.text import shown
 
 TINY = SwinIRConfig(2, 3, 12, (2,), (2,), 4, 2.0, "pixelshuffledirect")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from swinir_core import SwinIR, SwinIRConfig
+from swinir_core.checkpoints.spandrel import official_state_dict
 from swinir_core.checkpoints.spandrel import spandrel_network as fresh_reference
 
 SMALL = SwinIRConfig(
@@ -28,8 +29,6 @@ NARROW = replace(TINY, upsampler="pixelshuffle", task="", num_feat=8)
 CONFIG = replace(SMALL, depths=(2, 1), num_heads=(2, 3), img_size=16)
 """That of the fixture ``weights``."""
 
-BUFFERS = ("attn_mask", "relative_position_index")
-
 
 def reference_network(config: SwinIRConfig, seed: int = 0) -> nn.Module:
     """Spandrel's network for ``config``; norms, biases and bias tables are perturbed too."""
@@ -40,15 +39,6 @@ def reference_network(config: SwinIRConfig, seed: int = 0) -> nn.Module:
             spread = 0.5 if "bias_table" in name or "pos_embed" in name else 0.02
             parameter.add_(torch.randn_like(parameter) * spread)
     return network.eval()
-
-
-def official_state_dict(network: nn.Module, buffers: bool = True) -> dict[str, Tensor]:
-    """The weights under the official names, as the published files hold them."""
-    state_dict = dict(network.state_dict())
-    if getattr(network, "start_unshuffle", 1) > 1:
-        for kind in ("weight", "bias"):
-            state_dict[f"conv_first.1.{kind}"] = state_dict.pop(f"conv_first.{kind}")
-    return {k: v for k, v in state_dict.items() if buffers or not k.endswith(BUFFERS)}
 
 
 def our_network(config: SwinIRConfig, reference: nn.Module) -> SwinIR:

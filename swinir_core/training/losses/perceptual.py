@@ -1,14 +1,13 @@
 """Perceptual loss: how far two images are apart in the features of VGG19."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import Tensor, nn
 
+from ...checkpoints.containers import read_tensors
+from ...errors import CheckpointError
 from .pixel import same_shape
 
 TORCHVISION_FILE = "vgg19-dcbb9e9d.pth"
@@ -35,15 +34,15 @@ class PerceptualLoss(nn.Module):
     trained with. The features are frozen, no part of the state dict, and computed in float32 even
     under autocast.
 
-    weights: a local .pth or .safetensors file of torchvision's VGG19, the whole model or
-    ``features`` alone; its channel counts are taken from the file. ``None``: the file torchvision
-    itself downloads, if it lies in the ``checkpoints`` folder of ``torch.hub``. Nothing is
-    downloaded here. Raises ``FileNotFoundError`` where there is no such file and ``ValueError``
-    where it is not a VGG19, both naming the file and what to do.
+    Args:
+        weights: a local .pth or .safetensors file of torchvision's VGG19, the whole model or
+            ``features`` alone; its channel counts are taken from the file. None: the file that
+            torchvision downloads, where it is in the ``checkpoints`` folder of ``torch.hub``.
+            Nothing is downloaded here.
 
-    forward: two tensors (B, C, H, W) in 0..1 with C of 1 (gray, repeated) or 3 and sides of at
-    least 16 pixels, to a scalar; the gradient reaches the prediction only. Raises ``ValueError``
-    for other shapes.
+    Raises:
+        FileNotFoundError: without ``weights``, where torchvision has downloaded none.
+        CheckpointError: ``weights`` cannot be read or is not a VGG19.
     """
 
     def __init__(self, weights: Path | None = None) -> None:
@@ -55,6 +54,11 @@ class PerceptualLoss(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Two tensors (B, C, H, W) in 0..1, C of 1 (gray, repeated) or 3, to a scalar.
+
+        The gradient reaches the prediction only. Raises ``ValueError`` for other shapes and for
+        sides below 16 pixels.
+        """
         prediction, target = same_shape(prediction, target)
         if prediction.ndim != 4 or prediction.shape[1] not in (1, 3):
             raise ValueError(f"expected images (B, 1 or 3, H, W), got {tuple(prediction.shape)}")
@@ -108,51 +112,25 @@ def _torchvision_file() -> Path:
 
 def _read_vgg(path: Path) -> dict[str, Tensor]:
     """The weights and biases in ``_STAGES`` as float32, named ``0.weight``, ``0.bias``, ..."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file of VGG19 weights; check the name")
-    try:
-        contents = _read_tensors(path)
-    except Exception as error:  # torch and safetensors raise some ten types between them
-        raise ValueError(
-            f"{path} cannot be read; name a .pth or .safetensors file that holds the state dict of "
-            "torchvision's VGG19"
-        ) from error
-    weights, channels = {}, 3
-    for index in (index for stage in _STAGES for index in stage):
-        weight = _named(contents, f"{index}.weight", path)
-        if weight.ndim != 4 or weight.shape[1:] != (channels, 3, 3):
-            raise ValueError(
-                f"{path} is not torchvision's VGG19: {index}.weight has shape "
-                f"{tuple(weight.shape)}, (n, {channels}, 3, 3) expected"
+    tensors, _ = read_tensors(path)
+    found = {k.removeprefix("features."): v for k, v in tensors.items() if not v.is_meta}
+    names = [f"{i}.{kind}" for stage in _STAGES for i in stage for kind in ("weight", "bias")]
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise CheckpointError(
+            f"{path} is not torchvision's VGG19: it has no features.{missing[0]}."
+        )
+    # Copied, because the tensors of read_tensors keep the file mapped.
+    weights = {name: found[name].to(torch.float32, copy=True) for name in names}
+    channels = 3
+    for name, tensor in weights.items():
+        shape = tuple(tensor.shape)
+        expected = (*shape[:1], channels, 3, 3) if name.endswith(".weight") else (channels,)
+        if shape != expected:
+            raise CheckpointError(
+                f"{path} is not torchvision's VGG19: {name} has shape {shape}, {expected} expected."
             )
-        channels = weight.shape[0]
-        bias = _named(contents, f"{index}.bias", path)
-        if bias.shape != (channels,):
-            raise ValueError(
-                f"{path} is not torchvision's VGG19: {index}.bias has shape {tuple(bias.shape)}, "
-                f"({channels},) expected"
-            )
-        weights |= {f"{index}.weight": weight, f"{index}.bias": bias}
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinite values; fetch it again.")
+        channels = shape[0]
     return weights
-
-
-def _read_tensors(path: Path) -> Mapping[str, Any]:
-    if path.suffix.lower() == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            return {
-                name: file.get_tensor(name)
-                for name in file.keys()  # noqa: SIM118 - no mapping
-                if not name.startswith("classifier.")
-            }
-    contents = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(contents)
-
-
-def _named(contents: Mapping[str, Any], name: str, path: Path) -> Tensor:
-    tensor = contents.get(f"features.{name}", contents.get(name))
-    if not isinstance(tensor, Tensor):
-        raise ValueError(f"{path} is not torchvision's VGG19: it has no features.{name}")
-    tensor = tensor.to(torch.float32)
-    if not tensor.isfinite().all():
-        raise ValueError(f"{path}: features.{name} holds NaN or infinite values; fetch it again")
-    return tensor

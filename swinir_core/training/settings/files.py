@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...file_names import shown
+from ...checkpoints.names import bundled_file
+from ...text import shown
 from .settings import (
     DataSettings,
     DegradationSettings,
@@ -30,8 +31,6 @@ else:
     import tomli as tomllib
 
 READY_CONFIGS = Path(__file__).parent / "ready"
-
-WEIGHTS = Path(__file__).parents[2] / "weights"
 
 OPTIONS = {
     "data": ("data", "train"),
@@ -201,7 +200,7 @@ def _path(value: Any, base: Path) -> Any:
 
 
 def _is_bundled(key: str, value: Any) -> bool:
-    return key == "start_from" and (WEIGHTS / f"{value}.safetensors").is_file()
+    return key == "start_from" and bundled_file(value) is not None
 
 
 def _from_root(key: str, value: Any) -> Any:
