@@ -1,11 +1,13 @@
-"""What a run tells: a table of losses and scores, their curves, pictures of samples."""
+"""Reports of a run: the table of losses and scores, their curves, pictures of samples."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -16,7 +18,9 @@ from ..evaluation.test_sets import PixelPair
 from ..files import replacing
 from ..images.levels import to_integers
 from ..restoration.restorer import Restorer
-from .curves import draw_curves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOG = "log.csv"
 CURVES = "curves.png"
@@ -27,7 +31,7 @@ COLUMNS: tuple[str, ...] = ("step", "seconds", "learning_rate", "loss", *TERMS, 
 discriminator's own. Losses are means since the line before, scores empty where none were taken."""
 
 _FORMATS = {"step": "d", "seconds": ".1f", "learning_rate": ".3e", "psnr": ".4f", "ssim": ".5f"}
-_PANELS = {"loss": "loss", "psnr": "PSNR, dB", "ssim": "SSIM"}
+_CURVES = {"loss": "loss", "psnr": "PSNR, dB", "ssim": "SSIM"}
 _SAMPLE_SIDE = 192
 _GAP = 4
 
@@ -77,12 +81,37 @@ def _shown(column: str, value: float) -> str:
 
 
 def write_curves(path: Path, rows: Sequence[Row]) -> None:
-    """Loss and scores over the steps, as a picture."""
-    points = {
-        title: [(row["step"], row[column]) for row in rows if column in row]
-        for column, title in _PANELS.items()
-    }
-    _write_png(path, draw_curves(points))
+    """Write ``draw_curves`` of the rows as a PNG file of 800 pixels by 300 a panel."""
+    file = io.BytesIO()
+    draw_curves(rows).savefig(file, format="png", dpi=100)
+    _replace(path, file)
+
+
+def draw_curves(rows: Sequence[Row]) -> Figure:
+    """Loss (logarithmic), PSNR and SSIM over the steps, a panel each.
+
+    Values that are not finite are left out, and so are panels without values.
+    """
+    # Only where a picture is drawn, for it takes half a second; of the object interface, because
+    # pyplot keeps figures and opens windows.
+    from matplotlib.figure import Figure
+
+    curves: dict[str, dict[float, float]] = {}
+    for column, title in _CURVES.items():
+        values = {row["step"]: row[column] for row in rows if column in row}
+        finite = {step: value for step, value in values.items() if math.isfinite(value)}
+        curves |= {title: finite} if finite else {}
+    count = max(len(curves), 1)
+    figure = Figure(figsize=(8, 3 * count), facecolor="white", layout="constrained")
+    panels = figure.subplots(count, sharex=True, squeeze=False)[:, 0]
+    for panel, (title, values) in zip(panels, curves.items(), strict=False):
+        panel.plot(values.keys(), values.values(), color="#1464b4", marker="o", markevery=[-1])
+        panel.set_title(title, loc="left", fontsize="medium")
+        panel.set_yscale("log" if title == "loss" and min(values.values()) > 0 else "linear")
+        panel.xaxis.set_major_formatter("{x:,.0f}")
+        panel.tick_params(labelbottom=True)
+        panel.grid(color="#dddddd", which="both")
+    return figure
 
 
 def write_samples(path: Path, restorer: Restorer, images: Sequence[PixelPair]) -> None:
@@ -95,7 +124,9 @@ def write_samples(path: Path, restorer: Restorer, images: Sequence[PixelPair]) -
     for row in rows:
         canvas[top : top + row.shape[0], : row.shape[1]] = row
         top += row.shape[0] + _GAP
-    _write_png(path, Image.fromarray(canvas))
+    file = io.BytesIO()
+    Image.fromarray(canvas).save(file, "PNG")
+    _replace(path, file)
 
 
 def _sample(restorer: Restorer, image: PixelPair) -> np.ndarray:
@@ -117,8 +148,6 @@ def _middle(image: np.ndarray, side: int, grid: int = 1) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-def _write_png(path: Path, picture: Image.Image) -> None:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
+def _replace(path: Path, file: io.BytesIO) -> None:
     with replacing(path) as part:
         part.write_bytes(file.getvalue())

@@ -24,8 +24,7 @@ from .losses.objective import Objective
 from .report import SAMPLES
 from .runtime import make_accelerator, memory_for_images
 from .saves import STATE, read_state, take_over
-from .settings.files import TrainConfig
-from .settings.tables import SettingError
+from .settings.settings import SettingError, TrainConfig
 from .tasks import Task, build_task
 from .trainer import Trainer
 from .validation import baseline, read_validation, spread

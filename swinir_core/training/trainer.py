@@ -39,7 +39,7 @@ from .report import (
 from .runtime import keep_freed_memory, stop_signals
 from .saves import BEST, LAST, STATE, keeping_saves, write_state, write_weights
 from .schedule import ema_decay, learning_rate
-from .settings.files import TrainConfig
+from .settings.settings import TrainConfig
 from .validation import scores
 
 LOOK_EVERY = 10

@@ -17,8 +17,8 @@ from swinir_core.network.swinir import SwinIR
 from swinir_core.training.data import Patches, Photos
 from swinir_core.training.losses.objective import Objective
 from swinir_core.training.runtime import make_accelerator
-from swinir_core.training.settings.files import TrainConfig, read_config
-from swinir_core.training.settings.tables import as_toml
+from swinir_core.training.settings.files import read_config
+from swinir_core.training.settings.settings import TrainConfig, as_toml
 from swinir_core.training.start import find_images, network_config
 from swinir_core.training.tasks import build_task
 from swinir_core.training.trainer import Trainer
@@ -54,7 +54,7 @@ class Enlarging:
     def __init__(self, scale: int) -> None:
         self.scale = scale
 
-    def sharing_plans(self) -> AbstractContextManager[None]:
+    def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def estimate_memory(self, *_: object, **__: object) -> int:
