@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ examples:
   torchrun --nproc_per_node 2 -m swinir_core train my.toml
 """
 STOPPED = 130
+_EXTRA = ("accelerate", "matplotlib", "pydantic")
 
 
 def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,6 +69,12 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def train(args: argparse.Namespace) -> int:
     """Returns 0 for a finished run and 130 for one stopped by Ctrl-C or SIGTERM, which is saved
     and can be resumed."""
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"training needs {' and '.join(missing)}; install with "
+            'pip install "swinir-restore[train]".'
+        )
     from ..training.settings.files import ConfigError, find_config
 
     try:
@@ -104,19 +112,12 @@ def _list() -> int:
 
 def _train(path: Path, given: dict[str, Any], resume: bool) -> int:
     from ..training.settings.files import read_config
-    from ..training.settings.tables import SettingError
+    from ..training.settings.settings import SettingError
 
     config = read_config(path, given)
     from ..devices import is_out_of_memory
+    from ..training.start import train as run
 
-    try:
-        from ..training.start import train as run
-    except ModuleNotFoundError as error:
-        if error.name != "accelerate":
-            raise
-        raise UsageError(
-            'training needs accelerate; install it with pip install "swinir-restore[train]".'
-        ) from error
     try:
         return 0 if run(config, resume) else STOPPED
     except SettingError as error:

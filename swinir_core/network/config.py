@@ -9,14 +9,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-_TASKS_OF_UPSAMPLER = {
-    "pixelshuffle": ("classical_sr",),
-    "pixelshuffledirect": ("lightweight_sr",),
-    "nearest+conv": ("real_sr",),
-    "none": ("gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg"),
+UPSAMPLER_OF_TASK = {
+    "classical_sr": "pixelshuffle",
+    "lightweight_sr": "pixelshuffledirect",
+    "real_sr": "nearest+conv",
+    "gray_denoise": "none",
+    "color_denoise": "none",
+    "gray_jpeg": "none",
+    "color_jpeg": "none",
 }
-UPSAMPLERS = tuple(_TASKS_OF_UPSAMPLER)
-TASKS = tuple(task for tasks in _TASKS_OF_UPSAMPLER.values() for task in tasks)
+"""Reconstruction module of each task; ``none`` where the network does not enlarge."""
+
+TASKS = tuple(UPSAMPLER_OF_TASK)
+UPSAMPLERS = tuple(dict.fromkeys(UPSAMPLER_OF_TASK.values()))
 RESI_CONNECTIONS = ("1conv", "3conv")
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
@@ -97,10 +102,11 @@ class SwinIRConfig:
         _check_architecture(self)
         _check_upsampler(self)
         set_field(self, "task", self.task or _infer_task(self))
-        if self.task not in _TASKS_OF_UPSAMPLER[self.upsampler]:
+        if UPSAMPLER_OF_TASK.get(self.task) != self.upsampler:
+            fitting = [task for task in TASKS if UPSAMPLER_OF_TASK[task] == self.upsampler]
             raise ValueError(
                 f"task {self.task!r} does not fit upsampler {self.upsampler!r}; "
-                f"possible: {', '.join(_TASKS_OF_UPSAMPLER[self.upsampler])}"
+                f"possible: {', '.join(fitting)}"
             )
 
     @property
@@ -201,7 +207,7 @@ def _check_upsampler(config: SwinIRConfig) -> None:
 
 def _infer_task(config: SwinIRConfig) -> str:
     if config.upsampler != "none":
-        return _TASKS_OF_UPSAMPLER[config.upsampler][0]
+        return next(t for t in TASKS if UPSAMPLER_OF_TASK[t] == config.upsampler)
     color = "gray" if config.in_channels == 1 else "color"
     # Of the official models exactly the JPEG ones have window 7 and range 255, so that windows
     # do not coincide with the 8x8 blocks of the format.

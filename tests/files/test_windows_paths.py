@@ -24,7 +24,7 @@ from swinir_core.files import _part_name
 from swinir_core.image_files import finding as image_files
 from swinir_core.training import data as training_data
 from swinir_core.training.data import Patches, Photos
-from swinir_core.training.settings.tables import as_toml
+from swinir_core.training.settings.settings import as_toml
 from swinir_core.training.tasks import build_task
 from tests.support.stub_host import nodes_without_host
 from tests.training.runs import save_photograph, tiny_config

@@ -250,15 +250,15 @@ def test_missing_vgg_weights_are_said_before_images_are_read(
     assert "vgg.pth" in capsys.readouterr().err
 
 
-def test_without_accelerate_the_command_says_what_to_install(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["accelerate", "matplotlib", "pydantic"])
+def test_without_its_extra_the_command_says_what_to_install(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("swinir_core.training.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setitem(sys.modules, name, None)
     write_config(folder)
     assert train(folder) == 2
-    assert 'pip install "swinir-restore[train]"' in capsys.readouterr().err
+    wanted = f'training needs {name}; install with pip install "swinir-restore[train]".'
+    assert wanted in capsys.readouterr().err
 
 
 def test_running_out_of_device_memory_is_said(

@@ -18,8 +18,14 @@ from swinir_core.evaluation.protocol import Protocol
 from swinir_core.evaluation.test_sets import PixelPair
 from swinir_core.images.metrics import psnr
 from swinir_core.restoration.restorer import Restorer
-from swinir_core.training.curves import HEIGHT, WIDTH, draw_curves
-from swinir_core.training.report import read_rows, summary, write_rows, write_samples
+from swinir_core.training.report import (
+    draw_curves,
+    read_rows,
+    summary,
+    write_curves,
+    write_rows,
+    write_samples,
+)
 from swinir_core.training.validation import baseline, read_validation, spread
 from tests.support.models import PretendModel
 from tests.training.runs import Changes, save_photograph, tiny_config, tiny_trainer
@@ -149,12 +155,12 @@ def test_samples_are_input_output_and_truth(tmp_path: Path) -> None:
 def test_the_table_is_read_back_up_to_a_step(tmp_path: Path) -> None:
     rows = [
         {"step": 10, "seconds": 1.5, "learning_rate": 2e-4, "loss": 0.25, "pixel": 0.25},
-        {"step": 20, "seconds": 3.0, "learning_rate": 1e-4, "psnr": 30.5, "ssim": 0.875},
+        {"step": 20, "seconds": 3.0, "learning_rate": 1e-4, "psnr": 30.5, "ssim": 0.875, "gan": 1},
     ]
     write_rows(tmp_path / "log.csv", rows)
     lines = (tmp_path / "log.csv").read_text().splitlines()
-    assert lines[0] == "step,seconds,learning_rate,loss,pixel,perceptual,gan,critic,psnr,ssim"
-    assert lines[1] == "10,1.5,2.000e-04,0.250000,0.250000,,,,,"
+    assert lines[0] == "step,seconds,learning_rate,loss,psnr,ssim,pixel,gan"
+    assert lines[1] == "10,1.5,2.000e-04,0.250000,,,0.250000,"
     assert read_rows(tmp_path / "log.csv", 20) == rows
     assert read_rows(tmp_path / "log.csv", 19) == rows[:1]
     assert read_rows(tmp_path / "none.csv", 1) == []
@@ -170,25 +176,32 @@ def test_the_line_on_the_terminal_tells_the_time_left() -> None:
 
 
 CURVES = {
-    "falling": [(10, 0.5), (20, 0.25), (400, 0.1)],
-    "one point": [(7, 31.25)],
-    "flat": [(1, 2.0), (2, 2.0)],
-    "zero": [(0, 0.0)],
-    "huge": [(1, 1e30), (2, 1e-30)],
-    "perfect at last": [(1, 30.0), (2, math.inf)],
-    "no number at first": [(1, math.nan), (2, 30.0), (3, -math.inf)],
+    # name: losses at steps 1, 2, ...; those that are drawn, by their steps
+    "falling": ([0.5, 0.25, 0.1], {1: 0.5, 2: 0.25, 3: 0.1}),
+    "one point": ([31.25], {1: 31.25}),
+    "flat": ([2.0, 2.0], {1: 2.0, 2: 2.0}),
+    "zero": ([0.0], {1: 0.0}),
+    "huge": ([1e30, 1e-30], {1: 1e30, 2: 1e-30}),
+    "perfect at last": ([30.0, math.inf], {1: 30.0}),
+    "no number at first": ([math.nan, 30.0, -math.inf], {2: 30.0}),
+    "nothing finite": ([math.nan, math.inf], {}),
 }
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_curves(name: str) -> None:
-    nothing = [(1, math.inf), (2, math.nan)]
-    picture = draw_curves({"loss": CURVES[name], "nothing": [], "nothing finite": nothing})
-    assert picture.size == (WIDTH, HEIGHT)
-    line = (np.asarray(picture) == (20, 100, 180)).all(axis=-1)
-    rows, columns = np.nonzero(line)
-    assert rows.min() >= 30
-    assert rows.max() <= HEIGHT - 30 + 3
-    if name == "falling":
-        assert rows[columns == columns.min()].mean() < rows[columns == columns.max()].mean()
-    assert draw_curves({"a": CURVES[name], "b": CURVES[name]}).size == (WIDTH, 2 * HEIGHT)
+def test_curves(name: str, tmp_path: Path) -> None:
+    values, drawn = CURVES[name]
+    rows = [{"step": float(step), "ssim": 0.5, "loss": v} for step, v in enumerate(values, 1)]
+    *panels, ssim = draw_curves(rows).axes
+    assert [dict(np.asarray(panel.lines[0].get_xydata()).tolist()) for panel in panels] == [
+        drawn
+    ] * bool(drawn)
+    scales = ["linear" if name == "zero" else "log"] * len(panels)
+    assert [panel.get_yscale() for panel in (*panels, ssim)] == [*scales, "linear"]
+    write_curves(tmp_path / "curves.png", rows)
+    assert Image.open(tmp_path / "curves.png").size == (800, 300 * (len(panels) + 1))
+
+
+def test_curves_of_nothing(tmp_path: Path) -> None:
+    write_curves(tmp_path / "curves.png", [{"step": 1, "seconds": 1.0}])
+    assert Image.open(tmp_path / "curves.png").size == (800, 300)

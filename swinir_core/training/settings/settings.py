@@ -1,44 +1,137 @@
-"""What a training run can be told: one dataclass for each table of a configuration file.
+"""The settings of a training run: one dataclass for each table of a configuration file.
 
-``config.py`` reads them from TOML; they work as well from Python. An impossible value, or values
-that contradict each other, raise ``SettingError``.
+They are read from TOML by ``files.py``, or made in Python. A new table is a class here and a field
+of ``TrainConfig``; a new setting is a line in its table.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, replace
+import json
+from dataclasses import field, replace
 from pathlib import Path
+from typing import Annotated, Any
 
-from ...network.config import PRESETS, RESI_CONNECTIONS, TASKS, SwinIRConfig
-from .tables import Table, setting
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt
+from pydantic.dataclasses import dataclass
+
+from ...checkpoints.names import bundled_file
+from ...network.config import PRESETS, RESI_CONNECTIONS, TASKS, UPSAMPLER_OF_TASK, SwinIRConfig
 
 DEVICES = ("auto", "cpu")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-UPSAMPLERS = {
-    "classical_sr": "pixelshuffle",
-    "lightweight_sr": "pixelshuffledirect",
-    "real_sr": "nearest+conv",
-}
-"""Reconstruction module of the tasks that enlarge; the others have none."""
+
+CHECKS = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Checks of every table besides the types."""
 
 
-@dataclass(frozen=True)
+class SettingError(ValueError):
+    """A setting that cannot be used; the message is ``[table] key = value: reason``.
+
+    ``value`` is ``None`` for a setting that is missing, ``key`` is empty for a whole table.
+    """
+
+    def __init__(self, table: str, key: str, value: object, reason: str) -> None:
+        self.table, self.key, self.value, self.reason = table, key, value, reason
+        place = f"[{table}] {key}" if key else f"[{table}]"
+        shown = "" if value is None else f" = {as_toml(value)}"
+        super().__init__(f"{place}{shown}: {reason}")
+
+
+def as_toml(value: object) -> str:
+    """Format a value for a TOML file, on one line."""
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, (str, Path)):
+        # JSON allows one character that TOML does not.
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _choice(*choices: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _path(value: object, info: pydantic.ValidationInfo) -> Path:
+    """Make text a path in the folder of the settings file, the context of the validation."""
+    if isinstance(value, str) and value:
+        return (info.context or Path()) / Path(value).expanduser()
+    if not isinstance(value, Path):
+        raise ValueError("must be a path in quotes")
+    return value
+
+
+def _model_path(value: object, info: pydantic.ValidationInfo) -> Path:
+    """Make text a path, but keep the name of a bundled model."""
+    return Path(value) if bundled_file(value) else _path(value, info)
+
+
+def _absolute(path: Path) -> Path:
+    return path if bundled_file(path) else path.absolute()
+
+
+def _several(value: Any) -> Any:
+    """Make one path a list."""
+    return value if isinstance(value, (tuple, list)) else (value,)
+
+
+def _range(value: Any) -> Any:
+    """Make one number both ends of a range."""
+    return value if isinstance(value, (tuple, list)) else (value, value)
+
+
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("must have the lowest first")
+    return ends
+
+
+# Types of the settings. The strict ones convert nothing, except a whole number to a float.
+Text = pydantic.StrictStr
+Count = Annotated[StrictInt, Field(ge=1)]
+CountOrZero = Annotated[StrictInt, Field(ge=0)]
+Positive = Annotated[StrictFloat, Field(gt=0)]
+NotNegative = Annotated[StrictFloat, Field(ge=0)]
+Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
+NoiseLevel = Annotated[StrictFloat, Field(ge=0, le=255)]
+NoiseLevels = Annotated[
+    tuple[NoiseLevel, NoiseLevel], BeforeValidator(_range), AfterValidator(_ordered)
+]
+Quality = Annotated[StrictInt, Field(ge=1, le=100)]
+Qualities = Annotated[tuple[Quality, Quality], BeforeValidator(_range), AfterValidator(_ordered)]
+FilePath = Annotated[Path, BeforeValidator(_path), pydantic.PlainSerializer(Path.absolute)]
+Folders = Annotated[tuple[FilePath, ...], BeforeValidator(_several)]
+ModelPath = Annotated[Path, BeforeValidator(_model_path), pydantic.PlainSerializer(_absolute)]
+
+
+class Table:
+    """Base of the settings dataclasses; ``[task]`` in a file is ``TaskSettings`` here."""
+
+    def fault(self, key: str, reason: str) -> SettingError:
+        """Make the error to raise for the value of ``key``."""
+        table = type(self).__name__.removesuffix("Settings").lower()
+        return SettingError(table, key, getattr(self, key), reason)
+
+
+@dataclass(frozen=True, config=CHECKS)
 class TaskSettings(Table):
-    """What the network is to do."""
+    """Task of the network."""
 
-    table = "task"
+    name: Annotated[Text, _choice(*TASKS)]
 
-    name: str = setting(choices=TASKS)
-
-    scale: int = setting(1, at_least=1)
+    scale: Count = 1
     """Output pixels per input pixel along one side; only for the three super-resolution tasks."""
 
-    gray: bool = False
-    """Whether a super-resolution network has one channel. The other tasks say so by name."""
+    gray: StrictBool = False
+    """Make a super-resolution network of one channel. The other tasks say so by name."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.enlarges and self.scale == 1:
             raise self.fault("scale", f"{self.name} enlarges; give 2, 3, 4 or 8")
         if not self.enlarges and self.scale != 1:
@@ -48,36 +141,33 @@ class TaskSettings(Table):
 
     @property
     def enlarges(self) -> bool:
-        return self.name in UPSAMPLERS
+        return UPSAMPLER_OF_TASK[self.name] != "none"
 
     @property
     def channels(self) -> int:
         return 1 if self.gray or self.name.startswith("gray") else 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKS)
 class NetworkSettings(Table):
-    """The shape of the network: a preset, or a size of one's own. What the task settles (scale,
-    channels, upsampler) is not repeated. Without any of it the network is that of the checkpoint
-    the run starts from."""
+    """Shape of the network: a preset, or a size of one's own, or else that of the checkpoint the
+    run starts from. The task settles scale, channels and upsampler."""
 
-    table = "network"
-
-    preset: str | None = setting(None, choices=tuple(PRESETS))
+    preset: Annotated[Text, _choice(*PRESETS)] | None = None
     """An official configuration."""
 
-    embed_dim: int | None = setting(None, at_least=1)
-    depths: tuple[int, ...] | None = None
-    num_heads: tuple[int, ...] | None = None
-    window_size: int = setting(8, at_least=1)
-    mlp_ratio: float = setting(2.0, above=0)
-    resi_connection: str = setting("1conv", choices=RESI_CONNECTIONS)
-    num_feat: int = setting(64, at_least=1)
-    img_range: float = setting(1.0, above=0)
+    embed_dim: Count | None = None
+    depths: tuple[Count, ...] | None = None
+    num_heads: tuple[Count, ...] | None = None
+    window_size: Count = 8
+    mlp_ratio: Positive = 2.0
+    resi_connection: Annotated[Text, _choice(*RESI_CONNECTIONS)] = "1conv"
+    num_feat: Count = 64
+    img_range: Positive = 1.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        size = self._size()
+        size = {item.name for item in dataclasses.fields(self) if item.name != "preset"
+                and getattr(self, item.name) != item.default}  # fmt: skip
         if self.preset and size:
             raise self.fault("preset", f"it settles {min(size)} already; leave one of them out")
         for name in ("embed_dim", "depths", "num_heads") if size else ():
@@ -86,200 +176,223 @@ class NetworkSettings(Table):
 
     @property
     def is_given(self) -> bool:
-        """Whether the shape is settled here, and not by the checkpoint the run starts from."""
-        return bool(self.preset or self._size())
-
-    def _size(self) -> dict[str, object]:
-        return {
-            item.name: getattr(self, item.name)
-            for item in dataclasses.fields(self)
-            if item.name != "preset" and getattr(self, item.name) != item.default
-        }
+        """True if the shape is given here, not by the checkpoint the run starts from."""
+        return bool(self.preset or self.embed_dim)
 
     def config(self, task: TaskSettings, patch: int, start: SwinIRConfig | None) -> SwinIRConfig:
-        """The network for ``task``, trained on patches of ``patch`` pixels. ``start`` is the
-        configuration of the checkpoint the run starts from. Raises ``ValueError``."""
+        """Make the configuration of the network.
+
+        Args:
+            task: settles scale, channels and reconstruction module.
+            patch: side of a training patch in pixels of the network's input.
+            start: configuration of the checkpoint the run starts from, if any.
+
+        Raises:
+            SettingError: no size is given, or the preset is for another task.
+            ValueError: sizes that contradict each other.
+        """
+        settled: dict[str, Any] = {"img_size": patch, "task": task.name}
         if self.preset:
-            base = PRESETS[self.preset]
-        elif self.embed_dim:
+            preset = PRESETS[self.preset]
+            if (preset.scale, preset.in_channels) != (task.scale, task.channels):
+                raise self.fault(
+                    "preset",
+                    f"it has scale {preset.scale} and {preset.in_channels} channels, but "
+                    f"{task.name} here has scale {task.scale} and {task.channels}",
+                )
+            return replace(preset, **settled)
+        settled |= {"scale": task.scale, "in_channels": task.channels}
+        settled["upsampler"] = UPSAMPLER_OF_TASK[task.name]
+        if self.embed_dim:
             shape = dataclasses.asdict(self)
             del shape["preset"]
-            settled = {"scale": task.scale, "in_channels": task.channels}
-            upsampler = UPSAMPLERS.get(task.name, "none")
-            return SwinIRConfig(
-                **settled, **shape, upsampler=upsampler, img_size=patch, task=task.name
-            )
-        elif start:
-            return replace(
-                start,
-                scale=task.scale,
-                in_channels=task.channels,
-                mean=start.mean if start.in_channels == task.channels else None,
-                upsampler=UPSAMPLERS.get(task.name, "none"),
-                img_size=patch,
-                task=task.name,
-            )
-        else:
+            return SwinIRConfig(**shape, **settled)
+        if start is None:
             raise self.fault("preset", "is missing; or give a size, or start from a checkpoint")
-        if (base.scale, base.in_channels) != (task.scale, task.channels):
-            raise self.fault(
-                "preset",
-                f"it has scale {base.scale} and {base.in_channels} channels, but {task.name} "
-                f"here has scale {task.scale} and {task.channels}",
-            )
-        return replace(base, img_size=patch, task=task.name)
+        mean = start.mean if start.in_channels == task.channels else None
+        return replace(start, **settled, mean=mean)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKS)
 class DataSettings(Table):
-    """Which images, and how much of them at a time."""
+    """Images, patches and batches."""
 
-    table = "data"
-
-    train: tuple[Path, ...] = ()
+    train: Folders = ()
     """Folders of PNG, JPEG, WebP and TIFF photographs, searched to any depth."""
 
-    validate: Path | None = None
+    validate: FilePath | None = None
     """Folder of images to score. Without it a few of the training images are kept apart."""
 
-    validate_at_most: int = setting(100, at_least=1)
+    validate_at_most: Count = 100
     """Images scored at each validation, evenly spread over the folder."""
 
-    patch: int = setting(64, at_least=1)
-    """Side of a patch the network sees, in its input pixels: times the scale in the photograph."""
+    patch: Count = 64
+    """Side of a patch in pixels of the network's input; in the photograph, times the scale."""
 
-    batch: int = setting(16, at_least=1)
+    batch: Count = 16
     """Patches in a step, over all processes together."""
 
-    workers: int | None = setting(None, at_least=0)
+    workers: CountOrZero | None = None
     """Processes that prepare patches for each training process. Default: none beside a CPU, up to
     8 beside a GPU."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKS)
 class DegradationSettings(Table):
-    """How the network's input is made from a photograph, where the task leaves a choice."""
+    """Damage done to the photographs, as far as the task leaves a choice."""
 
-    table = "degradation"
+    sigma: NoiseLevels | None = None
+    """Standard deviation of the noise in levels of 255: one number, or [lowest, highest]."""
 
-    sigma: tuple[float, float] | None = None
-    """Deviation of the noise in grey levels of 0..255: one number, or [lowest, highest]."""
-
-    quality: tuple[int, int] | None = None
+    quality: Qualities | None = None
     """JPEG quality: one number, or [lowest, highest]."""
 
-    validate_at: float | None = None
+    validate_at: StrictFloat | None = None
     """Sigma or quality of the validation. Default: the middle of the above."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least, most in (("sigma", 0.0, 255.0), ("quality", 1, 100)):
-            ends = getattr(self, name)
-            if ends and not least <= ends[0] <= ends[1] <= most:
-                raise self.fault(name, f"must lie between {least:g} and {most:g}, lowest first")
 
     @property
     def validation_level(self) -> float | None:
-        """Sigma or quality to validate at."""
+        """Sigma or quality of the validation."""
         ends = self.sigma or self.quality
         return sum(ends) / 2 if ends and self.validate_at is None else self.validate_at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKS)
 class LossSettings(Table):
-    """What is minimised: pixel + perceptual_weight * perceptual + gan_weight * GAN."""
+    """The loss: pixel + perceptual_weight * perceptual + gan_weight * GAN."""
 
-    table = "loss"
+    pixel: Annotated[Text, _choice("l1", "charbonnier")] = "l1"
+    epsilon: Positive = 1e-3
+    """Epsilon of the Charbonnier loss."""
 
-    pixel: str = setting("l1", choices=("l1", "charbonnier"))
-    epsilon: float = setting(1e-3, above=0)
-    """Of Charbonnier."""
-
-    perceptual_weight: float = setting(0.0, at_least=0)
-    gan_weight: float = setting(0.0, at_least=0)
-    critic_features: int = setting(64, at_least=1)
+    perceptual_weight: NotNegative = 0.0
+    gan_weight: NotNegative = 0.0
+    critic_features: Count = 64
     """Channels of the discriminator at full size."""
 
-    vgg19: Path | None = None
+    vgg19: FilePath | None = None
     """File of torchvision's VGG19 weights for the perceptual loss. Default: torchvision's cache."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKS)
 class ScheduleSettings(Table):
     """Adam, how long, and how fast. No weight decay, as in the paper."""
 
-    table = "schedule"
-
-    steps: int = setting(at_least=1)
+    steps: Count
     """Length of the whole run, steps before a resumption included."""
 
-    learning_rate: float = setting(2e-4, above=0)
-    """The highest, right after the warm-up."""
+    learning_rate: Positive = 2e-4
+    """The highest rate, reached after the warm-up."""
 
-    warm_up: int = setting(0, at_least=0)
+    warm_up: CountOrZero = 0
     """Steps over which the learning rate rises from nothing."""
 
-    decay: str = setting("halving", choices=("halving", "cosine"))
-    halve_at: tuple[int, ...] = ()
+    decay: Annotated[Text, _choice("halving", "cosine")] = "halving"
+    halve_at: tuple[Count, ...] = ()
     """Steps at which ``halving`` halves the learning rate."""
 
-    betas: tuple[float, float] = (0.9, 0.99)
-    ema: float = setting(0.999, at_least=0, below=1)
-    """How much of the running average of the weights survives a step."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    ema: Fraction = 0.999
+    """Decay of the running average of the weights."""
 
-    drop_path: float = setting(0.0, at_least=0, below=1)
+    drop_path: Fraction = 0.0
     """Highest rate of stochastic depth, reached in the last layer."""
 
-    clip_norm: float | None = setting(None, above=0)
-    """Gradients are shortened to this length. Default: never."""
+    clip_norm: Positive | None = None
+    """Largest norm of the gradient; a longer one is scaled down to it. Default: no limit."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise self.fault("betas", "both must be at least 0 and below 1")
         if self.decay == "cosine" and self.halve_at:
             raise self.fault("halve_at", 'decay = "cosine" does not halve; leave one of them out')
-        if list(self.halve_at) != sorted(set(self.halve_at)) or min(self.halve_at, default=1) < 1:
-            raise self.fault("halve_at", "must be growing numbers of steps, from 1")
+        if list(self.halve_at) != sorted(set(self.halve_at)):
+            raise self.fault("halve_at", "must be growing numbers of steps")
         if max(self.halve_at, default=0) > self.steps:
             raise self.fault("halve_at", f"the run ends earlier, at steps = {self.steps}")
         if self.warm_up >= self.steps:
             raise self.fault("warm_up", f"must end before the run, at steps = {self.steps}")
 
-    def stretched_to(self, steps: int) -> ScheduleSettings:
-        """The same curve for a run of another length."""
+    def stretched_to(self, steps: int) -> dict[str, Any]:
+        """Scale the schedule to a run of another length. The values are not checked yet."""
         factor = steps / self.steps
-        return replace(
-            self,
-            steps=steps,
-            warm_up=min(round(self.warm_up * factor), steps - 1),
-            halve_at=tuple(sorted({max(round(at * factor), 1) for at in self.halve_at})),
-        )
+        return dataclasses.asdict(self) | {
+            "steps": steps,
+            "warm_up": min(round(self.warm_up * factor), steps - 1),
+            "halve_at": sorted({max(round(at * factor), 1) for at in self.halve_at}),
+        }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKS)
 class RunSettings(Table):
-    """Where the run lives and what it does besides training."""
+    """Folder of the run, start, device, and what is reported when."""
 
-    table = "run"
+    out: FilePath = Path("runs")
+    """Folder for weights, state, log, curves and samples."""
 
-    out: Path = Path("runs")
-    """Folder for weights, state, log, curve and samples."""
-
-    start_from: Path | None = None
+    start_from: ModelPath | None = None
     """Checkpoint file or bundled model whose fitting weights are taken over."""
 
-    seed: int = setting(0, at_least=0, below=2**63)
-    device: str = setting("auto", choices=DEVICES)
-    precision: str = setting("auto", choices=PRECISIONS)
-    log_every: int = setting(100, at_least=1)
+    seed: Annotated[CountOrZero, Field(lt=2**63)] = 0
+    device: Annotated[Text, _choice(*DEVICES)] = "auto"
+    precision: Annotated[Text, _choice(*PRECISIONS)] = "auto"
+    log_every: Count = 100
     """Steps between lines of the log."""
 
-    validate_every: int = setting(2000, at_least=1)
+    validate_every: Count = 2000
     """Steps between validations; the end of the run is always validated."""
 
-    save_minutes: float = setting(5.0, at_least=0)
+    save_minutes: NotNegative = 5.0
     """Minutes between saves; every validation and the end of the run is saved too."""
 
-    samples: int = setting(4, at_least=0)
+    samples: CountOrZero = 4
     """Validation images shown in each picture of samples."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class TrainConfig:
+    """A whole run: every table, and the checks across them."""
+
+    task: TaskSettings
+    data: DataSettings
+    schedule: ScheduleSettings
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    degradation: DegradationSettings = field(default_factory=DegradationSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        self._check_degradation()
+        task, loss, run = self.task, self.loss, self.run
+        if task.name == "real_sr" and task.gray:
+            raise task.fault("gray", "real-world degradation is made for colour; leave it out")
+        if loss.vgg19 and not loss.perceptual_weight:
+            raise loss.fault("vgg19", "is not used without a perceptual_weight")
+        if loss.critic_features != LossSettings.critic_features and not loss.gan_weight:
+            raise loss.fault("critic_features", "is not used without a gan_weight")
+        if loss.pixel == "l1" and loss.epsilon != LossSettings.epsilon:
+            raise loss.fault("epsilon", 'is not used by pixel = "l1"')
+        if run.device == "cpu" and run.precision == "float16":
+            raise run.fault("precision", "a CPU trains in float32 or bfloat16")
+        if not self.data.train:
+            raise SettingError("data", "train", None, "is missing; name folders, or use --data")
+
+    def _check_degradation(self) -> None:
+        task, given = self.task.name, self.degradation
+        needed = {"denoise": "sigma", "jpeg": "quality"}.get(task.split("_")[-1])
+        for key in ("sigma", "quality"):
+            if key == needed and getattr(given, key) is None:
+                raise given.fault(key, f"is missing, and {task} is trained for it")
+            if key != needed and getattr(given, key) is not None:
+                raise given.fault(key, f"is not used by {task}; leave it out")
+        if needed is None and given.validate_at is not None:
+            raise given.fault("validate_at", f"is not used by {task}; leave it out")
+
+    def to_toml(self) -> str:
+        """Format the configuration as a file, with absolute paths and without ``None``."""
+        lines = []
+        for name, values in CONFIG.dump_python(self, exclude_none=True).items():
+            lines += [f"[{name}]", *(f"{key} = {as_toml(values[key])}" for key in values), ""]
+        return "\n".join(lines)
+
+
+CONFIG = pydantic.TypeAdapter(TrainConfig)
+"""Checks and writes a ``TrainConfig``; the context is the folder of relative paths."""
