@@ -253,7 +253,8 @@ def test_missing_vgg_weights_are_said_before_images_are_read(
 def test_without_accelerate_the_command_says_what_to_install(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("swinir_core.training.")]:
+    imported = ("swinir_core.training.", "swinir_core.cli.train")
+    for name in [name for name in sys.modules if name.startswith(imported)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "accelerate", None)
     write_config(folder)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from swinir_core.network.config import SwinIRConfig
+from swinir_core.network.initialisation import init_weights
 from swinir_core.network.swinir import SwinIR
-from swinir_core.training import init_weights
 from swinir_core.training.report import read_rows
 from swinir_core.training.runtime import make_accelerator
 from swinir_core.training.schedule import FINAL_SHARE, ema_decay, learning_rate
