@@ -1,18 +1,17 @@
-"""How much the same image differs with what is run together and by how many threads, in float32.
+"""Differences of one float32 result with other batches, numbers of threads and strips.
 
-``python -m benchmarks.exactness.last_bits [--json FILE]`` compares, for random and for bundled
-networks and for noise and photographs of several sizes: batches and tiles run together with those
-run one by one, other numbers of threads, and other amounts that a layer or a convolution works on
-at a time.
+    python -m benchmarks.exactness.last_bits --json benchmarks/results/last-bits.json
+
+Compares, for random and for bundled networks and for noise and photographs of several sizes:
+batches and tiles run together with those run one by one, other numbers of threads, and other
+amounts that a layer or a convolution works on at a time.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -20,11 +19,11 @@ import torch
 from skimage import data
 from torch import Tensor
 
+from benchmarks import common
 from swinir_core import Restorer, SwinIR, SwinIRConfig, TileSettings, bundled_models, load_model
 from swinir_core.benchmark.contenders import random_checkpoint
-from swinir_core.benchmark.machine import describe
 from swinir_core.checkpoints.models import build_model
-from swinir_core.network import memory
+from swinir_core.network import plan
 
 SMALL_SIZES = ((1, 1), (8, 8), (5, 37), (16, 24), (40, 40), (33, 90), (64, 64))
 SIZES = ((16, 24), (33, 60))
@@ -36,9 +35,7 @@ STRIPS = ((1, 1), (16, 2**9), (10**6, 2**20))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
+    args = common.parser(__doc__).parse_args()
     largest: dict[str, float] = defaultdict(float)
     compared: dict[str, int] = defaultdict(int)
     equal: dict[str, int] = defaultdict(int)
@@ -53,12 +50,7 @@ def main() -> None:
         for change in largest
     }
     print(json.dumps(result, indent=2))
-    if args.json:
-        facts = describe(torch.device("cpu")) | {
-            "command": "python -m benchmarks.exactness.last_bits",
-            "differences": result,
-        }
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    common.write(args.json, {"differences": result})
 
 
 def networks() -> Iterator[tuple[SwinIR, tuple[tuple[int, int], ...]]]:
@@ -91,7 +83,7 @@ def inputs(model: SwinIR, sizes: tuple[tuple[int, int], ...]) -> Iterator[Tensor
 
 
 def differences(restorer: Restorer, images: Tensor) -> Iterator[tuple[str, float]]:
-    """What was changed, and by how much a pixel differs at most."""
+    """Names of changes, each with the largest difference of a pixel."""
 
     def off(result: Tensor, expected: Tensor) -> float:
         return (result - expected).abs().max().item()
@@ -109,10 +101,10 @@ def differences(restorer: Restorer, images: Tensor) -> Iterator[tuple[str, float
         yield "threads", off(restorer(images[:1]), alone[:1])
     torch.set_num_threads(1)
     for tokens in TOKENS:
-        with mock.patch.object(memory, "_CPU_TOKENS_A_THREAD", tokens):
+        with mock.patch.object(plan, "_CPU_TOKENS_A_THREAD", tokens):
             yield "tokens at a time", off(restorer(images[:1]), alone[:1])
     for rows, pixels in STRIPS:
-        with mock.patch.multiple(memory, _STRIP_ROWS=rows, _CPU_STRIP_PIXELS=pixels):
+        with mock.patch.multiple(plan, _STRIP_ROWS=rows, _CPU_STRIP_PIXELS=pixels):
             yield "rows at a time", off(restorer(images[:1]), alone[:1])
 
 

@@ -1,4 +1,4 @@
-"""How far tiles differ from the whole image, and what their overlap costs.
+"""Difference of tiles from the whole image, and the cost of their overlap.
 
     python -m benchmarks.exactness.seams photographs/ --model upscale_x2_light --tile 128 192 \\
         --overlap 16 32 48 --json benchmarks/results/seams/upscale_x2_light.json
@@ -15,11 +15,7 @@ random weights, those of attention and MLP multiplied, to see how far a cut is f
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import common
 from swinir_core import PRESETS, Restorer, SwinIR, TileSettings, load_model
 from swinir_core.benchmark.contenders import random_checkpoint
-from swinir_core.benchmark.machine import describe
 from swinir_core.checkpoints.models import DEFAULT_MODEL, build_model
 from swinir_core.image_files.finding import find_images
 from swinir_core.image_files.writing import read_image
@@ -42,7 +38,8 @@ LARGE = 2048
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = common.parser(__doc__)
+    common.add_threads(parser)
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files or folders")
     add("--model", default=DEFAULT_MODEL, help="bundled model or file")
@@ -51,10 +48,7 @@ def main() -> None:
     add("--most", type=int, default=20, metavar="N", help="pictures at most")
     add("--tile", type=int, nargs="+", default=[128, 192], metavar="N", help="tile sizes")
     add("--overlap", type=int, nargs="*", default=[16, 32, 48], metavar="N", help="besides found")
-    add("--threads", type=int, default=torch.get_num_threads())
-    add("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
 
     restorer = Restorer(random_model(*args.random) if args.random else load_model(args.model))
     names, pictures = make_pictures(args.images, args.side, args.most, restorer)
@@ -67,11 +61,7 @@ def main() -> None:
         "seams": measure_seams(restorer, pictures, args.tile, args.overlap),
         "default_settings": forecast_large(restorer),
     }
-    if args.json:
-        command = ["python", "-m", "benchmarks.exactness.seams", "IMAGES", *options(sys.argv[1:])]
-        result = {"command": shlex.join(command)} | describe(restorer.device) | result
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    common.write(args.json, result, restorer.device)
 
 
 @torch.no_grad()
@@ -187,12 +177,6 @@ def psnr(error: Tensor) -> float:
 def rounded(values: list[float]) -> list[float]:
     """To four digits."""
     return [float(f"{value:.4g}") for value in values]
-
-
-def options(arguments: list[str]) -> list[str]:
-    """The arguments from the first option on, without what names a file of this machine."""
-    first = next((i for i, a in enumerate(arguments) if a.startswith("--")), len(arguments))
-    return [a if "/" not in a else Path(a).name for a in arguments[first:]]
 
 
 if __name__ == "__main__":

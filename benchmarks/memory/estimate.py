@@ -1,4 +1,4 @@
-"""What ``estimate_memory`` says beside the bytes that are counted, over models, sizes and types.
+"""Estimated memory beside counted bytes, over models, sizes and types.
 
     python -m benchmarks.memory.estimate --threads 2 --json benchmarks/results/memory-estimate.json
 
@@ -8,16 +8,13 @@ another over the same memory.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
+from benchmarks import common
 from swinir_core import PRESETS, SwinIR, estimate_memory
 from swinir_core.benchmark.counting import PeakMemory
-from swinir_core.benchmark.machine import describe
 
 CASES = [
     *(("lightweight_sr_x2", 1, 64, 64, "float32"), ("lightweight_sr_x2", 1, 128, 100, "float32")),
@@ -35,12 +32,9 @@ CASES = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser = common.parser(__doc__)
+    common.add_threads(parser)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-
     results = []
     for model, batch, height, width, precision in CASES:
         dtype: torch.dtype = getattr(torch, precision)
@@ -55,10 +49,7 @@ def main() -> None:
         case |= {"precision": precision, "counted_bytes": memory.peak, "estimated_bytes": estimate}
         results.append(case | {"ratio": round(estimate / memory.peak, 3)})
         print(f"{model:<20}{batch} x {width}x{height} {precision:<9}{estimate / memory.peak:7.3f}")
-    if args.json:
-        command = f"python -m benchmarks.memory.estimate --threads {args.threads}"
-        facts = {"command": command, **describe(torch.device("cpu")), "results": results}
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    common.write(args.json, {"results": results})
 
 
 if __name__ == "__main__":

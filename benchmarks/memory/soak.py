@@ -1,18 +1,17 @@
 """A long day in one ComfyUI: 2,000 frames, 200 prompts, 50 cancelled runs, watched from outside.
 
-``python -m benchmarks.memory.soak --json FILE`` starts the host in COMFYUI_PATH, else ~/ComfyUI,
-runs frames of one video in one prompt; then prompts that each have another picture, model, settings
-and length, two of them always queued; then runs that are cancelled at some moment and begun again.
-Meanwhile memory and file handles of the host's process are read by this one. Exits with 1 where a
-result was wrong or the host's log complains.
+    python -m benchmarks.memory.soak --json benchmarks/results/soak.json
+
+It starts the host in COMFYUI_PATH, else ~/ComfyUI, and runs frames of one video in one prompt; then
+prompts that each have another picture, model, settings and length, two of them always queued; then
+runs that are cancelled at some moment and begun again. Meanwhile it reads memory and file handles
+of the host's process. Exits with 1 where a result was wrong or the host's log complains.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-import shlex
 import sys
 import tempfile
 import threading
@@ -25,9 +24,8 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 
-from swinir_core.benchmark.machine import describe
+from benchmarks import common
 from tests.host.comfy_host import ComfyHost, Result
 from tests.host.conftest import REPOSITORY, find_home, find_python, trouble_in
 from tests.host.graphs import Node, link, node, tiled
@@ -65,11 +63,10 @@ class Watch:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = common.parser(__doc__)
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--cancels", type=int, default=50)
-    parser.add_argument("--json", type=Path, help="file for the result")
     args = parser.parse_args()
     home = find_home()
     with tempfile.TemporaryDirectory() as folder:
@@ -86,16 +83,9 @@ def main() -> None:
         finally:
             host.stop()
     complaints = trouble_in(log) + [line for line in log.splitlines() if "error" in line.lower()]
-    result = {
-        "command": shlex.join(["python", "-m", "benchmarks.memory.soak", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        **describe(torch.device("cpu")),
-        **result,
-        "complaints": complaints,
-    }
+    result = {"date": time.strftime("%Y-%m-%d"), **result, "complaints": complaints}
     print(json.dumps(result, indent=2))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    common.write(args.json, result)
     sys.exit(bool(complaints))
 
 

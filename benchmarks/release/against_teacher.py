@@ -33,7 +33,7 @@ import numpy as np
 import PIL.Image
 import skimage
 import torch
-from spandrel import ModelLoader
+from spandrel import ImageModelDescriptor, ModelLoader
 
 from swinir_core import Restorer, SwinIR, load_model
 from swinir_core.evaluation.protocol import Protocol
@@ -93,10 +93,11 @@ def main() -> None:
 
 def teacher_of(path: Path) -> Enlarge:
     model = ModelLoader().load_from_file(path).eval()
+    assert isinstance(model, ImageModelDescriptor)
 
     @torch.inference_mode()
     def enlarge(low: np.ndarray) -> np.ndarray:
-        restored = model(torch.from_numpy(low).movedim(-1, 0)[None])  # pyright: ignore[reportArgumentType]
+        restored = model(torch.from_numpy(low).movedim(-1, 0)[None])
         return to_integers(restored[0].movedim(0, -1).float().numpy())
 
     return enlarge

@@ -1,6 +1,6 @@
 """Draw docs/before_after.png: the sample picture enlarged by Pillow's bicubic and by SwinIR.
 
-python benchmarks/release/before_after.py
+python -m benchmarks.release.before_after
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Measure weights of any task by the paper's protocol and put them into the package.
 
-    python benchmarks/release/bundle_weights.py runs/x2/best.safetensors upscale_x2_light \
+    python -m benchmarks.release.bundle_weights runs/x2/best.safetensors upscale_x2_light \
         --data PATH/set5 --set Set5 --description "Enlarges clean photographs twice."
-    python benchmarks/release/bundle_weights.py runs/denoise/best.safetensors denoise_color \
+    python -m benchmarks.release.bundle_weights runs/denoise/best.safetensors denoise_color \
         --data PATH/bsd100 --set BSD100 --sigma 15 25 50 --description "Removes noise."
 
 The weights are rounded to float16 first, and the scores, which go into the file's header, are
@@ -24,8 +24,7 @@ import torch
 from swinir_core import Checkpoint, read_checkpoint, write_checkpoint
 from swinir_core.checkpoints.models import WEIGHTS, build_model
 from swinir_core.cli.evaluate import score_all
-from swinir_core.cli.processes import Processes
-from swinir_core.cli.restore import find_device
+from swinir_core.cli.processes import Processes, find_device
 from swinir_core.evaluation.protocol import Protocol, find_protocol
 from swinir_core.evaluation.scoring import mean_scores, paper_restorer
 from swinir_core.evaluation.test_sets import find_pairs
@@ -73,7 +72,7 @@ def main() -> None:
 
 
 def in_half(checkpoint: Checkpoint) -> Checkpoint:
-    """The same weights rounded to float16."""
+    """``checkpoint`` with its weights rounded to float16."""
     half = {key: weight.half() for key, weight in checkpoint.state_dict.items()}
     return replace(checkpoint, state_dict=half)
 

@@ -1,6 +1,6 @@
-"""Draws the icon (400x400) and the banner (1344x576) that the registry shows.
+"""Draw the icon (400x400) and the banner (1344x576) that the registry shows.
 
-python benchmarks/release/icon.py
+python -m benchmarks.release.icon
 """
 
 from __future__ import annotations

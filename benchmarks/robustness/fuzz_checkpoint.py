@@ -11,7 +11,6 @@ exit status is 1. Should the interpreter itself die, ``--folder`` still holds th
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import hashlib
 import io
@@ -19,7 +18,6 @@ import json
 import os
 import pickle
 import random
-import shlex
 import struct
 import sys
 import tempfile
@@ -37,9 +35,9 @@ import torch
 from safetensors.torch import save
 
 import swinir_core
+from benchmarks import common
 from swinir_core import CheckpointError, SwinIR, SwinIRConfig, read_checkpoint
 from swinir_core.benchmark.contenders import random_checkpoint
-from swinir_core.benchmark.machine import describe
 from swinir_core.checkpoints.checkpoint import CONFIG_KEY
 
 LONGEST, MOST_BYTES = 5.0, 512 * 2**20
@@ -140,7 +138,7 @@ class Coverage:
         """Lines within functions that ran, of all."""
         rows = {}
         for name in READERS:
-            path = f"{CORE}{name}.py"
+            path = str(Path(CORE, f"{name}.py"))
             module = compile(Path(path).read_text("utf-8"), path, "exec")
             known = _lines_of_functions(module)
             rows[f"{Path(name).name}.py"] = (
@@ -265,12 +263,11 @@ def check(path: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = common.parser(__doc__)
     add = parser.add_argument
     add("--seconds", type=float, default=300)
     add("--seed", type=int, default=0)
     add("--folder", type=Path, help="for the file that is read, and those that are findings")
-    add("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)
     faulthandler.enable()
@@ -279,12 +276,7 @@ def main() -> None:
     result = fuzz(args.seconds, random.Random(args.seed), folder)
     for name, value in result.items():
         print(f"{name}: {value}")
-    if args.json:
-        options = ["--seconds", f"{args.seconds:g}", "--seed", str(args.seed)]
-        command = shlex.join(["python", "-m", "benchmarks.robustness.fuzz_checkpoint", *options])
-        result = {"command": command} | describe(torch.device("cpu")) | result
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    common.write(args.json, result)
     sys.exit(bool(result["findings"]))
 
 

@@ -1,9 +1,12 @@
-"""The tests under other versions of Python and torch, and what came of each.
+"""The tests under other versions of Python and torch, and their outcome.
 
-``platform_matrix.py PYTHON... [--json FILE]`` runs all tests but those of a host and a browser with
-each of the given interpreters, one after another, on a copy of this checkout. Each environment must
-have what ``pip install -e ".[test]"`` installs, in whichever versions are to be tried. A row for
-each is written into FILE, in the place of an earlier row for the same Python and torch.
+    python benchmarks/robustness/platform_matrix.py PYTHON... \\
+        --json benchmarks/results/platforms.json
+
+It runs all tests but those of a host and a browser with each of the given interpreters, one after
+another, on a copy of this checkout. Each environment must have what ``pip install -e ".[test]"``
+installs, in whichever versions are to be tried. A row for each is written into the JSON file, in
+the place of an earlier row for the same Python and torch.
 """
 
 from __future__ import annotations

@@ -79,14 +79,17 @@ def compare(args: argparse.Namespace, models: Path) -> None:
     import torch
     from tqdm import tqdm
 
-    benchmark, inputs, tables = (
+    benchmark, inputs, table, options, output = (
         importlib.import_module(f"{PACK}.swinir_core.{name}")
-        for name in ("benchmark", "benchmark_inputs", "cli_benchmark")
+        for name in (
+            *("benchmark.measuring", "benchmark.contenders"),
+            *("cli.benchmark", "cli.options", "cli.output"),
+        )
     )
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        target = args.json and tables.json_argument(args.json)
+        target = args.json and options.json_argument(args.json)
         checkpoint = inputs.weights_named(args.model)
     except (argparse.ArgumentTypeError, ValueError) as error:
         sys.exit(str(error))
@@ -118,15 +121,15 @@ def compare(args: argparse.Namespace, models: Path) -> None:
     version = importlib.import_module("comfyui_version").__version__
     facts["versions"] = {"comfyui": version, **facts["versions"]}
     facts["pieces"] = {node.name: node.pieces for node in nodes}
-    print(tables.text(facts, results))
+    print(table.text(facts, results))
     for node in nodes:
         print(f"{node.name} ran pieces of {', '.join(node.pieces)}.")
     if target:
-        tables.write_json(target, facts)
+        output.write_json(target, facts)
 
 
 def save_official(checkpoint: Any, path: Path) -> None:
-    """With the buffers that the host's loader insists on."""
+    """Write the weights as a .pth file, with the buffers that the host's loader insists on."""
     import torch
 
     reference = importlib.import_module(f"{PACK}.swinir_core.checkpoints.spandrel")

@@ -9,22 +9,22 @@ products are timed in a run of their own, so on a busy machine this is a rough b
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks import common
+from benchmarks.common import CPU
 from swinir_core.benchmark.contenders import OURS, contenders_for, sample, weights_named
-from swinir_core.benchmark.machine import describe, time_run
-from swinir_core.benchmark.measuring import Case, multiply_adds
+from swinir_core.benchmark.counting import multiply_adds
+from swinir_core.benchmark.machine import time_run
+from swinir_core.benchmark.measuring import Case
 
-CPU = torch.device("cpu")
 CASES = (
     Case("lightweight_sr_x2", 128, 128),
     Case("lightweight_sr_x2", 256, 256),
@@ -49,14 +49,10 @@ class TimeInProducts(TorchDispatchMode):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add = parser.add_argument
-    add("--threads", type=int, default=torch.get_num_threads())
-    add("--rounds", type=int, default=5)
-    add("--json", type=Path, metavar="FILE")
+    parser = common.parser(__doc__)
+    common.add_threads(parser)
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-
     results = [result for case in CASES for result in measure(case, args.rounds)]
     for result in results:
         print(
@@ -66,12 +62,7 @@ def main() -> None:
             f"{result['gigaflops_per_second_in_products']:4.0f} GFLOP/s; times faster "
             f"{result['times_faster']:5.2f}, at most {result['at_most']:5.2f}"
         )
-    if args.json:
-        command = (
-            f"python -m benchmarks.speed.products --threads {args.threads} --rounds {args.rounds}"
-        )
-        facts = {"command": command, **describe(CPU), "results": results}
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    common.write(args.json, {"results": results})
 
 
 @torch.inference_mode()
@@ -81,39 +72,41 @@ def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
     reference, *others = contenders_for(checkpoint, ("float32", "bfloat16"), CPU)
     ours = [contender for contender in others if contender.network == OURS]
     image = sample(checkpoint.config.in_channels, case.height, case.width)
-    theirs: list[float] = []
-    seconds: dict[str, list[float]] = {contender.precision: [] for contender in ours}
-    products: dict[str, list[float]] = {contender.precision: [] for contender in ours}
-    for number in range(rounds + 1):  # The first warms up.
-        taken, _ = time_run(partial(reference.run, image), CPU)
-        if number:
-            theirs.append(taken)
-        for contender in ours:
-            run = partial(contender.run, image.to(contender.dtype))
-            taken, _ = time_run(run, CPU)
-            with TimeInProducts() as spent:
-                run()
-            if number:
-                seconds[contender.precision].append(taken)
-                products[contender.precision].append(spent.seconds)
+
+    def seconds_in_products(run: Callable[[], Any]) -> float:
+        with TimeInProducts() as spent:
+            run()
+        return spent.seconds
+
+    timers = {("spandrel", "whole"): lambda: time_run(partial(reference.run, image), CPU)[0]}
+    for contender in ours:
+        run = partial(contender.run, image.to(contender.dtype))
+        timers[contender.precision, "whole"] = lambda run=run: time_run(run, CPU)[0]
+        timers[contender.precision, "products"] = partial(seconds_in_products, run)
+    # The first round warms up.
+    seconds = {key: times[1:] for key, times in common.in_turn(timers, rounds + 1).items()}
+    theirs = seconds["spandrel", "whole"]
     operations = 2 * multiply_adds(checkpoint.config, case.height, case.width)
-    return [
-        {
-            "model": case.model,
-            "width": case.width,
-            "height": case.height,
-            "precision": precision,
-            "spandrel_float32_seconds": theirs,
-            "seconds": seconds[precision],
-            "seconds_in_products": products[precision],
-            "median_seconds": median(seconds[precision]),
-            "median_seconds_in_products": median(products[precision]),
-            "gigaflops_per_second_in_products": operations / 1e9 / median(products[precision]),
-            "times_faster": median(theirs) / median(seconds[precision]),
-            "at_most": median(theirs) / median(products[precision]),
-        }
-        for precision in seconds
-    ]
+    results = []
+    for precision in (contender.precision for contender in ours):
+        whole, products = seconds[precision, "whole"], seconds[precision, "products"]
+        results.append(
+            {
+                "model": case.model,
+                "width": case.width,
+                "height": case.height,
+                "precision": precision,
+                "spandrel_float32_seconds": theirs,
+                "seconds": whole,
+                "seconds_in_products": products,
+                "median_seconds": median(whole),
+                "median_seconds_in_products": median(products),
+                "gigaflops_per_second_in_products": operations / 1e9 / median(products),
+                "times_faster": median(theirs) / median(whole),
+                "at_most": median(theirs) / median(products),
+            }
+        )
+    return results
 
 
 if __name__ == "__main__":

@@ -11,20 +11,17 @@ bfloat16 where the processor computes in it.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
 from torch import nn
 
+from benchmarks import common
 from swinir_core import PRESETS, SwinIR
 from swinir_core.benchmark.contenders import random_checkpoint
 from swinir_core.benchmark.counting import count_memory
-from swinir_core.benchmark.machine import describe
+from swinir_core.benchmark.machine import time_run
 from swinir_core.checkpoints.spandrel import spandrel_network
 from swinir_core.training.runtime import keep_freed_memory
 
@@ -32,16 +29,14 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = common.parser(__doc__)
+    common.add_threads(parser)
     add = parser.add_argument
     add("--model", choices=PRESETS, default="lightweight_sr_x2")
     add("--patch", type=int, default=64, help="side of the network's input")
     add("--batch", type=int, default=4)
-    add("--threads", type=int, default=torch.get_num_threads())
     add("--rounds", type=int, default=5)
-    add("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     keep_freed_memory()
 
     config = PRESETS[args.model]
@@ -54,13 +49,9 @@ def main() -> None:
         for precision, dtype in PRECISIONS.items()
         for name, network in (("spandrel", theirs), ("swinir", ours))
     }
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
-    peaks = {key: count_memory(step, torch.device("cpu"))[0] for key, step in steps.items()}
-    for _ in range(args.rounds):
-        for key, step in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[key].append(time.perf_counter() - start)
+    peaks = {key: count_memory(step, common.CPU)[0] for key, step in steps.items()}
+    timers = {key: lambda step=step: time_run(step, common.CPU)[0] for key, step in steps.items()}
+    seconds = common.in_turn(timers, args.rounds)
 
     slowest = median(seconds["spandrel", "float32"])
     results = [
@@ -81,20 +72,13 @@ def main() -> None:
             f"{result['times_faster_than_float32']:7.2f}{result['times_faster_than_same']:7.2f}"
             f"{result['peak_bytes'] / 2**20:8.0f} MiB"
         )
-    if args.json:
-        facts = {
-            "command": f"python -m benchmarks.speed.training_speed --model {args.model} --patch "
-            f"{args.patch} --batch {args.batch} --threads {args.threads} --rounds {args.rounds}",
-            **describe(torch.device("cpu")),
-            "results": results,
-        }
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    common.write(args.json, {"results": results})
 
 
 def step_of(
     network: nn.Module, dtype: torch.dtype | None, batch: int, patch: int, scale: int
 ) -> Callable[[], torch.Tensor]:
-    """One step of training on an image that stays the same."""
+    """A step of training on images that stay the same; returns the loss."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     low, high = torch.rand(batch, 3, patch, patch), torch.rand(batch, 3, *[patch * scale] * 2)
 

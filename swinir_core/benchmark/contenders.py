@@ -1,4 +1,4 @@
-"""What benchmarks run: networks, weights by name, and a photograph of any size."""
+"""Networks with their weights, and a photograph of any size, for benchmarks."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ class Contender:
     network: str
     precision: str
     run: Callable[[Tensor], Tensor]
-    """(1, C, H, W) to (1, C, scale * H, scale * W); or raises why it cannot."""
+    """Forward pass, (1, C, H, W) in 0..1 to (1, C, scale * H, scale * W); raises the reason where
+    the network cannot hold the weights."""
 
     device: torch.device
     dtype: torch.dtype
-    """Where and in what type ``run`` takes its images."""
+    """Device and type of the images that ``run`` takes."""
 
     bytes_needed: Callable[[int, int], int] | None = None
-    """(height, width) to the memory that a run should take."""
+    """Estimate of a run's memory in bytes, by (height, width)."""
 
 
 def contenders_for(
     checkpoint: Checkpoint, precisions: Sequence[str], device: torch.device
 ) -> list[Contender]:
-    """Spandrel's network, in float32 first, then ours.
+    """Spandrel's network with the weights of ``checkpoint``, in float32 first, then ours.
 
-    Spandrel's takes no half inputs, so its half precision is autocast.
+    Spandrel's takes no inputs in half precision, so it runs them under autocast.
     """
     config = checkpoint.config
     found = []
@@ -77,7 +78,7 @@ def contenders_for(
 
 
 def weights_named(name: str) -> Checkpoint:
-    """A bundled model or a file by its own weights, a preset with random ones.
+    """A bundled model or a file with its weights, or a preset with random ones.
 
     Raises ``CheckpointError``.
     """
@@ -92,10 +93,8 @@ def weights_named(name: str) -> Checkpoint:
 
 
 def random_checkpoint(config: SwinIRConfig, seed: int = 0) -> Checkpoint:
-    """Random weights spread so that every one of them matters to the output.
-
-    As a training starts, norms are the identity and position biases next to zero.
-    """
+    """Random weights, spread so that each of them changes the output: those that a training starts
+    from leave norms the identity and position biases next to zero."""
     model = SwinIR(config)
     init_weights(model, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -120,6 +119,7 @@ def sample(channels: int, height: int, width: int) -> Tensor:
 
 
 def small_image(config: SwinIRConfig) -> Tensor:
+    """A crop of ``sample`` in whole windows, to warm up and to count memory."""
     rows, columns = (windows * config.alignment for windows in _SMALL)
     return sample(config.in_channels, rows, columns)
 
@@ -127,7 +127,7 @@ def small_image(config: SwinIRConfig) -> Tensor:
 def _bytes_by_area(
     network: nn.Module, config: SwinIRConfig, device: torch.device
 ) -> Callable[[int, int], int]:
-    """The memory of a run, counted on a small image and taken to grow with the pixels."""
+    """Estimate of a run's memory: counted on a small image, and proportional to the pixels."""
     image = small_image(config).to(device)
     with torch.inference_mode():
         counted, _ = count_memory(partial(network, image), device)

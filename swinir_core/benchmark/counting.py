@@ -1,21 +1,27 @@
-"""The bytes of tensors alive at once; ``tracemalloc`` does not see torch."""
+"""Memory and multiply-adds of a run, counted operator by operator."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..network.config import SwinIRConfig
+from ..network.swinir import SwinIR
 
 
 class PeakMemory(TorchDispatchMode):
-    """While active, ``peak`` is the largest growth in bytes of all storages made by operators.
+    """Counter of the bytes of tensors alive at once, which ``tracemalloc`` does not see.
 
-    Scratch space inside single operators is not seen.
+    While active, ``peak`` is the largest growth in bytes of all storages made by operators, without
+    scratch space inside single operators.
     """
 
     def __init__(self) -> None:
@@ -54,7 +60,7 @@ def _key(tensor: torch.Tensor) -> int:
 
 
 def count_memory(run: Callable[[], Tensor], device: torch.device) -> tuple[int, Tensor]:
-    """Peak growth in bytes during ``run()`` on ``device``, and its result, which is part of them.
+    """Peak growth in bytes during ``run()`` on ``device``, the result included; and the result.
 
     On CUDA by the allocator's own statistics, elsewhere counted by ``PeakMemory``.
     """
@@ -68,3 +74,24 @@ def count_memory(run: Callable[[], Tensor], device: torch.device) -> tuple[int, 
     output = run()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before, output
+
+
+def multiply_adds(config: SwinIRConfig, height: int, width: int) -> int:
+    """Multiply-adds of one forward pass: convolutions, linear layers and both attention products.
+
+    Sizes are rounded up to whole windows. The counts in the paper (table 2) leave the attention
+    products out.
+    """
+    side = config.alignment
+    return _multiply_adds_of_a_window(config) * -(-height // side) * -(-width // side)
+
+
+@cache
+def _multiply_adds_of_a_window(config: SwinIRConfig) -> int:
+    side = config.alignment
+    # With gradients and off the CPU, attention uses explicit products, which can be counted.
+    with torch.inference_mode(False), torch.enable_grad():
+        network = SwinIR(config, device="meta")
+        with FlopCounterMode(display=False) as flops:
+            network(torch.empty(1, config.in_channels, side, side, device="meta"))
+    return flops.get_total_flops() // 2

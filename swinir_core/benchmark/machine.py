@@ -1,4 +1,4 @@
-"""The machine a measurement is made on: what it is, and how time is taken on it."""
+"""Description of the machine that measures, and time taken on it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        machine |= {
-            "device": properties.name,
-            "device_memory_bytes": properties.total_memory,
-            "bfloat16_gemm_teraflops": gemm_rate(device) / 1e12,
-        }
+        machine |= {"device": properties.name, "device_memory_bytes": properties.total_memory}
     versions = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -45,7 +41,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The name the maker gave the processor, where the system says it."""
+    """The maker's name of the processor on Linux, elsewhere what ``platform`` knows."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -53,15 +49,15 @@ def processor() -> str:
 
 
 def gemm_rate(device: torch.device, side: int = 8192, rounds: int = 20) -> float:
-    """Floating point operations a second of one bfloat16 product of two (side, side) matrices:
-    what a network made of products could reach at most. The median of ``rounds``."""
+    """Floating point operations a second of one bfloat16 product of two (side, side) matrices, the
+    median of ``rounds``: the bound of a network that is all products."""
     a, b = torch.randn(2, side, side, device=device).bfloat16()
     seconds = [time_run(partial(a.matmul, b), device)[0] for _ in range(rounds + 3)]
-    return 2 * side**3 / median(seconds[3:])  # The first three warm up.
+    return 2 * side**3 / median(seconds[3:])  # Three runs to warm up.
 
 
 def time_run(run: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    """Seconds of ``run()``, until ``device`` has finished, and its result."""
+    """Seconds of ``run()`` until ``device`` has finished, and the result."""
     _synchronize(device)
     started = time.perf_counter()
     output = run()

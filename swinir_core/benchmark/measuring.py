@@ -1,8 +1,8 @@
 """Time, memory and exactness of our network beside spandrel's, which most programs run.
 
 All networks have the same weights and see the same photograph, in one process and in turn, so that
-whatever else the machine does meets them alike. Each runs first on a small image, to warm up; then
-once on the whole one to count its memory; then in timed rounds. The first outputs are compared.
+other load of the machine slows them alike. Each runs first on a small image, to warm up; then once
+on the whole one to count its memory; then in timed rounds. The first outputs are compared.
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from ..devices import free_memory, is_out_of_memory
 from ..errors import PrecisionError
 from ..images.metrics import psnr
 from ..network.config import SwinIRConfig
-from ..network.swinir import SwinIR
 from .contenders import OURS, Contender, contenders_for, sample, small_image, weights_named
-from .counting import count_memory
-from .machine import describe, time_run
+from .counting import count_memory, multiply_adds
+from .machine import describe, gemm_rate, time_run
 
 
 @dataclass(frozen=True)
@@ -43,28 +41,28 @@ class Case:
 
 @dataclass
 class Result:
-    """What was measured of one network in one precision on one case."""
+    """Measurements of one network in one precision on one case."""
 
     model: str
     width: int
     height: int
     network: str
-    """Whose: ``swinir`` is ours."""
+    """``swinir`` is ours."""
 
     precision: str
     seconds: list[float] = field(default_factory=list)
-    """Of one forward pass, for each round."""
+    """Time of one forward pass in each round."""
 
     median_seconds: float | None = None
     times_faster: float | None = None
-    """Than the reference (spandrel in float32), by the medians."""
+    """Median of the reference (spandrel in float32) over ``median_seconds``."""
 
     megapixels_per_second: float | None = None
-    """Input pixels."""
+    """Input pixels by ``median_seconds``."""
 
     teraflops_per_second: float | None = None
-    """Two for every multiply-add of convolutions, linear layers and attention products, those on
-    padding included."""
+    """Two operations for every multiply-add of convolutions, linear layers and attention products,
+    those on padding included."""
 
     gemm_share: float | None = None
     """``teraflops_per_second`` over the rate of one large bfloat16 product; on CUDA only."""
@@ -73,16 +71,16 @@ class Result:
     """Growth of the memory during one forward pass; weights and input are not counted."""
 
     estimated_bytes: int | None = None
-    """What ``estimate_memory`` says of that; ours only."""
+    """Growth that ``estimate_memory`` expects; of our network only."""
 
     max_difference: float | None = None
-    """From the output of the reference."""
+    """Largest difference from the output of the reference, in 0..1."""
 
     psnr: float | None = None
     """Against the output of the reference, in dB; ``None`` where they are equal."""
 
     failure: str = ""
-    """Why numbers are missing."""
+    """Sentence that says why numbers are missing."""
 
 
 def run_cases(
@@ -94,10 +92,20 @@ def run_cases(
 ) -> list[Result]:
     """Measure every case, under a progress bar on stderr.
 
-    Ours and spandrel's run in each of ``precisions`` (``float32``, ``bfloat16``, ``float16``), and
-    spandrel's always in float32, which is the reference. What does not fit the memory, or spandrel
-    cannot run, is a ``failure`` of its result. Without ``memory`` nothing runs before the timed
-    rounds but the small image. Raises ``CheckpointError`` for a model that cannot be read.
+    Args:
+        cases: models and image sizes.
+        precisions: of ``float32``, ``bfloat16`` and ``float16``, in which both networks run;
+            spandrel's also runs in float32, which is the reference.
+        device: for weights and images.
+        rounds: timed runs of each network.
+        memory: whether one run before the rounds counts the memory.
+
+    Returns:
+        Results case by case. Runs that do not fit the memory, and networks that spandrel cannot
+        hold, have a ``failure``.
+
+    Raises:
+        CheckpointError: a model cannot be read.
     """
     checkpoints = {name: weights_named(name) for name in dict.fromkeys(c.model for c in cases)}
     contenders = {
@@ -123,13 +131,24 @@ def report(
     rounds: int,
     reference: str = "spandrel in float32",
 ) -> dict[str, Any]:
-    """Everything about a measurement, as plain values for a JSON file; on CUDA also fills in the
-    ``gemm_share`` of ``results``."""
+    """A measurement as plain values for a JSON file.
+
+    On CUDA with timed rounds it also measures the rate of one large product, and fills in the
+    ``gemm_share`` of ``results``.
+
+    Args:
+        command: that repeats the measurement.
+        results: as ``run_cases`` or ``measure`` returns them.
+        device: that was measured.
+        rounds: timed runs of each network.
+        reference: network and precision of the first contender.
+    """
     facts = describe(device)
-    rate = facts["machine"].get("bfloat16_gemm_teraflops")
-    for result in results:
-        if rate is not None and result.teraflops_per_second is not None:
-            result.gemm_share = result.teraflops_per_second / rate
+    if device.type == "cuda" and rounds:
+        rate = facts["machine"]["bfloat16_gemm_teraflops"] = gemm_rate(device) / 1e12
+        for result in results:
+            if result.teraflops_per_second is not None:
+                result.gemm_share = result.teraflops_per_second / rate
     cases = [asdict(result) for result in results]
     return {"command": command, **facts, "rounds": rounds, "reference": reference, "cases": cases}
 
@@ -144,12 +163,21 @@ def measure(
     memory: bool = True,
     ran: Callable[[], object] = lambda: None,
 ) -> list[Result]:
-    """One result for each contender; the first is the reference that others are compared with.
+    """Run all contenders on one image, in turn.
 
-    Time and memory are those of ``device``. ``ran`` is called after every run on the image, failed
-    ones too.
+    Args:
+        case: model, for its name, and image size.
+        config: of the model.
+        contenders: networks with the weights of the model; the first is the reference.
+        device: whose time and memory are measured.
+        rounds: timed runs of each network.
+        memory: whether one run before the rounds counts the memory.
+        ran: called after every run on the image, failed ones too.
+
+    Returns:
+        One result for each contender.
     """
-    # Made when it is first needed: not at all where nothing fits.
+    # Made for the first contender that fits: where none does, it might not fit either.
     image = cache(partial(sample, config.in_channels, case.height, case.width))
     pairs = [
         (c, Result(case.model, case.width, case.height, c.network, c.precision)) for c in contenders
@@ -180,30 +208,9 @@ def measure(
     return results
 
 
-def multiply_adds(config: SwinIRConfig, height: int, width: int) -> int:
-    """Multiply-adds of one forward pass: convolutions, linear layers and both attention products.
-
-    Sizes are rounded up to whole windows. The counts in the paper (table 2) leave the attention
-    products out.
-    """
-    side = config.alignment
-    return _multiply_adds_of_a_window(config) * -(-height // side) * -(-width // side)
-
-
-@cache
-def _multiply_adds_of_a_window(config: SwinIRConfig) -> int:
-    side = config.alignment
-    with torch.inference_mode(False), torch.enable_grad():
-        # Where gradients are wanted of no CPU, attention is explicit products.
-        network = SwinIR(config, device="meta")
-        with FlopCounterMode(display=False) as flops:
-            network(torch.empty(1, config.in_channels, side, side, device="meta"))
-    return flops.get_total_flops() // 2
-
-
 def _check_fits(contender: Contender, result: Result) -> None:
-    """Raises ``MemoryError`` where a run will not fit the memory of a CPU, which is promised before
-    it is there: the system would end the process where other devices raise an exception."""
+    """Raise ``MemoryError`` where a run will not fit the memory of the CPU. The system would hand
+    out more than it has and then end the process, where other devices raise an exception."""
     if contender.bytes_needed is None:
         return
     needed = contender.bytes_needed(result.height, result.width)
@@ -223,7 +230,7 @@ def _compare(result: Result, output: Tensor, reference: Tensor) -> None:
 
 
 def _summarise(results: Sequence[Result], operations: int) -> None:
-    """What follows from the seconds of all results of one case, the first being the reference."""
+    """Fill in the numbers that follow from the seconds of one case; the first is the reference."""
     for result in results:
         if result.seconds:
             seconds = result.median_seconds = median(result.seconds)
@@ -235,14 +242,14 @@ def _summarise(results: Sequence[Result], operations: int) -> None:
 
 @contextmanager
 def _failing_into(result: Result) -> Iterator[None]:
-    """Turns running out of memory, and any failure of spandrel's, into a line of the result."""
+    """Turn out of memory, and any exception of spandrel's network, into the result's failure."""
     try:
         yield
     except Exception as error:
         expected = isinstance(error, PrecisionError) or is_out_of_memory(error)
         if result.network == OURS and not expected:
             raise
-        # The first sentence: what CUDA says of its memory fills a screen.
+        # Only the first sentence: CUDA's message about memory fills a screen.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         result.failure = lines[0].split(". ")[0].rstrip(".")
     if result.failure and torch.cuda.is_available():

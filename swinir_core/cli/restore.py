@@ -4,115 +4,30 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import ImageError, UserFacingError
+import torch
+from tqdm import tqdm
+
+from ..checkpoints.models import DEFAULT_MODEL, load_model
+from ..errors import ImageError
+from ..files import remove_abandoned
+from ..image_files.finding import find_images, plan_outputs
+from ..restoration.restorer import Restorer
+from ..restoration.tiles import TileSettings
 from ..text import shown
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..restoration.tiles import TileSettings
-    from .processes import Processes
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-_LONGEST_SENTENCE = 2000
-_EXAMPLES = """\
-examples:
-  swinir restore photo.jpg -o restored/
-  swinir restore photo.jpg -o photo_x2.png
-  swinir restore holiday/ "scans/*.tif" -o restored/ --model models/my_swinir.pth
-  torchrun --nproc_per_node 2 -m swinir_core restore holiday/ -o restored/ --resume
-"""
-
-
-class UsageError(UserFacingError, ValueError):
-    """An argument cannot be used as it is; the message names it and says what can."""
-
-
-def add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "restore",
-        help="restore image files",
-        description=(
-            "Restore PNG, JPEG, WebP and TIFF files, one at a time; several processes that "
-            "torchrun or accelerate launch has started divide them among themselves. Results "
-            "written as PNG or TIFF may be larger than the memory."
-        ),
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = command.add_argument
-    add(
-        "inputs",
-        metavar="IN",
-        type=not_empty,
-        nargs="+",
-        help="image, folder (searched to any depth) or pattern",
-    )
-    add(
-        *("-o", "--output"),
-        metavar="OUT",
-        type=path_argument,
-        required=True,
-        help="folder for the results; or a file name, for one image",
-    )
-    add(
-        "--model",
-        type=not_empty,
-        help="model file, or the name of a bundled model (default: see swinir models)",
-    )
-    add(
-        "--tile",
-        type=_tile,
-        default="auto",
-        metavar="auto|whole|N",
-        help="cut only what does not fit the memory, never, or into squares of N pixels",
-    )
-    add(
-        "--overlap",
-        type=int,
-        metavar="N",
-        help="pixels that neighbouring tiles share (default: what the model needs)",
-    )
-    add("--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:1, xpu, mps ...")
-    add("--precision", choices=("auto", *PRECISIONS), default="auto", help="of the arithmetic")
-    add(
-        "--format",
-        choices=("same", "png", "jpg", "webp", "tiff"),
-        default="same",
-        help="of results in a folder (default: that of each image)",
-    )
-    add(
-        "--ensemble",
-        action="store_true",
-        help="mean over eight flips and turns: a little better, eight times as long",
-    )
-    existing = command.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    existing.add_argument(
-        "--resume",
-        action="store_true",
-        help="leave out images whose results exist, so that a run that was stopped goes on",
-    )
-    command.set_defaults(run=restore)
+from .options import UsageError
+from .output import report_error, sentence, why_not_overwritten
+from .processes import join_processes
+from .restore_file import restore_file
 
 
 def restore(args: argparse.Namespace) -> int:
     """Restore every image the arguments name; a file that fails does not stop the others."""
-    from tqdm import tqdm
-
-    from ..checkpoints.models import DEFAULT_MODEL, load_model
-    from ..restoration.restorer import Restorer
-    from .processes import join_processes
-    from .restore_file import restore_file
-
     tiles = tile_settings(args)
     processes = join_processes()
-    device = find_own_device(args.device, processes)
+    device = processes.device(args.device)
     plan, failures = processes.agreed(lambda: plan_files(args))
     if not plan:
         return 1 if failures else 0
@@ -120,7 +35,7 @@ def restore(args: argparse.Namespace) -> int:
     precision = find_precision(args.precision, device)
     model = load_model(args.model or DEFAULT_MODEL, device, precision)
     restorer = Restorer(model, device, precision, args.ensemble)
-    for number, (source, target) in processes.share(list(enumerate(plan, start=1))):
+    for number, (source, target) in processes.own(list(enumerate(plan, start=1))):
         label = f"{number}/{len(plan)} {shown(source.name)}"
         try:
             line = restore_file(
@@ -132,7 +47,7 @@ def restore(args: argparse.Namespace) -> int:
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             report_error(f"{shown(source)} was not restored: {sentence(error)}")
             failures += 1
-        else:  # Whoever does not listen has their pictures all the same.
+        else:  # Outside the try block: a closed stdout does not make the image a failed one.
             tqdm.write(line)
     failures = sum(processes.gathered(failures))
     if failures and processes.is_main:
@@ -146,11 +61,6 @@ def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
 
     Raises ImageError where the arguments together make no sense.
     """
-    from tqdm import tqdm
-
-    from ..files import remove_abandoned
-    from ..image_files.finding import find_images, plan_outputs
-
     found, plan, failures, finished = [], [], 0, 0
     for name in args.inputs:
         try:
@@ -176,9 +86,7 @@ def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
 
 
 def tile_settings(args: argparse.Namespace) -> TileSettings:
-    """The tiles that ``--tile`` and ``--overlap`` ask for."""
-    from ..restoration.tiles import TileSettings
-
+    """The settings of ``--tile`` and ``--overlap``. Raises ``UsageError``."""
     try:
         if isinstance(args.tile, str):
             return TileSettings(mode=args.tile, overlap=args.overlap)
@@ -187,85 +95,11 @@ def tile_settings(args: argparse.Namespace) -> TileSettings:
         raise UsageError(f"--tile, --overlap: {error}.") from error
 
 
-def find_device(name: str) -> str:
-    """The device ``--device`` asks for, the best one there is for ``auto``."""
-    import torch
-
-    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    xpu = [f"xpu:{i}" for i in range(torch.xpu.device_count())]
-    mps = ["mps"] if torch.backends.mps.is_available() else []
-    present = [*cuda, *xpu, *mps, "cpu"]
-    found = [device for device in present if name in ("auto", device, device.partition(":")[0])]
-    if not found:
-        raise UsageError(f"--device {name}: this machine has only {', '.join(present)}.")
-    return found[0]
-
-
-def find_own_device(name: str, processes: Processes) -> str:
-    """The device ``--device`` asks for where several processes may each take their own."""
-    if processes.count > 1 and ":" in name:
-        raise UsageError(f"--device {name}: each process takes a device of its own; leave it out.")
-    return processes.device(find_device(name))
-
-
-def find_precision(name: str, device: str) -> torch.dtype | None:
-    """The arithmetic ``--precision`` asks for; ``auto`` is half on CUDA."""
-    import torch
-
-    if name != "auto" or not device.startswith("cuda"):
-        return dtype_named("float32" if name == "auto" else name)
+def find_precision(name: str, device: str) -> torch.dtype:
+    """The type of ``--precision NAME``; ``auto`` is a half precision on CUDA, else float32."""
+    if name != "auto":
+        return getattr(torch, name)
+    if not device.startswith("cuda"):
+        return torch.float32
     major, _ = torch.cuda.get_device_capability(device)
     return torch.bfloat16 if major >= 8 else torch.float16
-
-
-def dtype_named(name: str) -> torch.dtype | None:
-    """The type of that name in torch; None for ``same``."""
-    import torch
-
-    return None if name == "same" else getattr(torch, name)
-
-
-def not_empty(text: str) -> str:
-    """Argument type: any text but none, which pathlib takes for the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError('must name something, not ""')
-    return text
-
-
-def path_argument(text: str) -> Path:
-    return Path(not_empty(text))
-
-
-def _tile(text: str) -> str | int:
-    if text in ("auto", "whole"):
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be auto, whole or a number of pixels, not {text!r}")
-    return int(text)
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", text):
-        raise argparse.ArgumentTypeError(
-            f"must be auto, cpu, cuda, cuda:1, xpu or mps, not {text!r}"
-        )
-    return text
-
-
-def why_not_overwritten(source: Path, target: Path) -> str:
-    if target.samefile(source):
-        return f"{shown(source)} would be replaced by its own result; --overwrite allows that."
-    return f"{shown(target)} already exists; pass --overwrite to replace it."
-
-
-def report_error(error: Exception | str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(f"swinir: error: {sentence(error)}", file=sys.stderr)
-
-
-def sentence(error: Exception | str) -> str:
-    """The first line of what went wrong, as ``shown``: some exceptions have none and some have
-    fifty, and libraries quote in them what a file holds."""
-    lines = str(error).strip().splitlines()
-    return shown(lines[0], _LONGEST_SENTENCE) if lines else f"{type(error).__name__}."

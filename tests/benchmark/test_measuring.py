@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from swinir_core.benchmark import measuring as benchmark_module
 from swinir_core.benchmark.contenders import Contender, contenders_for, random_checkpoint
-from swinir_core.benchmark.counting import PeakMemory, count_memory
+from swinir_core.benchmark.counting import PeakMemory, count_memory, multiply_adds
 from swinir_core.benchmark.machine import describe, gemm_rate, time_run
-from swinir_core.benchmark.measuring import Case, Result, measure, multiply_adds
+from swinir_core.benchmark.measuring import Case, Result, measure
 from tests.support.reference import TINY
 
 CPU = torch.device("cpu")
@@ -181,6 +182,15 @@ def test_the_machine_is_described() -> None:
     assert facts["machine"]["threads"] == torch.get_num_threads()
     assert facts["versions"]["torch"] == torch.__version__
     assert {"python", "spandrel"} <= facts["versions"].keys()
+
+
+def test_describing_a_gpu_runs_nothing_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="a GPU", total_memory=10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    facts = describe(torch.device("cuda"))
+    assert facts["machine"]["device"] == "a GPU"
+    assert facts["machine"]["device_memory_bytes"] == 10**9
+    assert "bfloat16_gemm_teraflops" not in facts["machine"]
 
 
 def test_the_rate_of_products() -> None:

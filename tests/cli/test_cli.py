@@ -22,29 +22,10 @@ from swinir_core.image_files.writing import Image, read_image, write_image
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
 from swinir_core.restoration.restorer import Restorer
+from tests.support.reference import TINY
 
 ROOT = Path(__file__).parents[2]
 PROFILE = b"a profile"
-TINY = SwinIRConfig(
-    scale=2,
-    in_channels=3,
-    embed_dim=12,
-    depths=(2,),
-    num_heads=(2,),
-    window_size=4,
-    mlp_ratio=2.0,
-    upsampler="pixelshuffledirect",
-)
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model file in the working folder, which holds nothing else."""
-    torch.manual_seed(0)
-    monkeypatch.chdir(tmp_path)
-    weights = SwinIR(TINY).state_dict()
-    write_checkpoint("tiny.safetensors", Checkpoint(TINY, weights, {"author": "a test"}))
-    return "tiny.safetensors"
 
 
 def picture(path: str, channels: int = 3, depth: int = 8, height: int = 9, width: int = 14) -> str:
@@ -312,7 +293,7 @@ def test_models_lists_names_and_scores(
         return ModelInfo(name, "lightweight_sr", 2, Path(), f"What {name} is for", scores)
 
     bundled = [info(DEFAULT_MODEL, Set5="35.4 dB"), info("other", Set5="36.1 dB", Set14="32 dB")]
-    monkeypatch.setattr("swinir_core.checkpoints.models.bundled_models", lambda: bundled)
+    monkeypatch.setattr("swinir_core.cli.models.bundled_models", lambda: bundled)
     assert main(["models"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{DEFAULT_MODEL} (default), x2: What {DEFAULT_MODEL} is for",

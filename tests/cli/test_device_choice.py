@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from swinir_core.cli.processes import Processes
-from swinir_core.cli.restore import UsageError, find_device, find_precision
+from swinir_core.cli.options import UsageError
+from swinir_core.cli.processes import Processes, find_device
+from swinir_core.cli.restore import find_precision
 from tests.support.pretend_device import DEVICES
 from tests.support.stub_host import nodes_without_host
 
@@ -44,7 +45,7 @@ def test_which_device_the_command_takes(
             if not device.startswith("cuda"):
                 assert find_precision("auto", device) == torch.float32
     if xpu > 1:
-        assert [Processes(i, 3, i).device("xpu:0") for i in range(3)] == ["xpu:0", "xpu:1", "xpu:0"]
+        assert [Processes(i, 3, i).device("auto") for i in range(3)] == ["xpu:0", "xpu:1", "xpu:0"]
 
 
 def test_the_nodes_know_a_device_with_or_without_its_number(

@@ -12,56 +12,40 @@ import numpy as np
 import pytest
 import torch
 
-from swinir_core.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli.main import main
+from swinir_core.cli.options import UsageError
 from swinir_core.cli.processes import Processes, join_processes
 from swinir_core.image_files.writing import Image, read_image, write_image
-from swinir_core.network.config import SwinIRConfig
-from swinir_core.network.swinir import SwinIR
 
 ROOT = Path(__file__).parents[2]
-TINY = SwinIRConfig(
-    scale=2,
-    in_channels=3,
-    embed_dim=12,
-    depths=(2,),
-    num_heads=(2,),
-    window_size=4,
-    mlp_ratio=2.0,
-    upsampler="pixelshuffledirect",
-)
 NAMES = [f"{number}.png" for number in range(5)]
 
 
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model file in the working folder beside a folder of five images."""
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    write_checkpoint("tiny.safetensors", Checkpoint(TINY, SwinIR(TINY).state_dict()))
+@pytest.fixture(autouse=True)
+def _images(model: str) -> None:
+    """A folder of five images beside the model."""
     random = np.random.default_rng(0)
     for number, name in enumerate(NAMES):
-        pixels = random.random((20 + number, 24, 3), np.float32)
-        write_image(Path("set", name), Image(pixels))
-    return "tiny.safetensors"
+        write_image(Path("set", name), Image(random.random((20 + number, 24, 3), np.float32)))
 
 
 def restore(model: str, *arguments: str) -> int:
     return main(["restore", *arguments, "--model", model, "--device", "cpu"])
 
 
-def test_every_item_is_in_one_share() -> None:
-    shares = [Processes(index, 3).share(range(8)) for index in range(3)]
-    assert sorted(item for share in shares for item in share) == list(range(8))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+def test_every_item_has_one_process() -> None:
+    items = [Processes(index, 3).own(range(8)) for index in range(3)]
+    assert items == [range(0, 8, 3), range(1, 8, 3), range(2, 8, 3)]
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    devices = [Processes(index, 6, index % 3).device("cuda:0") for index in range(6)]
+    devices = [Processes(index, 6, index % 3).device("cuda") for index in range(6)]
     assert devices == ["cuda:0", "cuda:1", "cuda:0"] * 2
     assert Processes(1, 2, 1).device("cpu") == "cpu"
     assert Processes().device("cuda:1") == "cuda:1"
+    with pytest.raises(UsageError, match="--device cuda:1: each process takes"):
+        Processes(1, 2, 1).device("cuda:1")
 
 
 def test_alone_without_a_launcher() -> None:
@@ -178,22 +162,8 @@ def test_two_processes_do_the_work_of_one(model: str) -> None:
     assert not Path("again/4.png").exists()
     assert done.stderr.count("failed, see above") == 1
     Path("set/4.png").unlink()
-    assert (
-        main(
-            [
-                "evaluate",
-                "--data",
-                "set",
-                "--model",
-                model,
-                "--device",
-                "cpu",
-                "--json",
-                "alone.json",
-            ]
-        )
-        == 0
-    )
+    arguments = ["--data", "set", "--model", model, "--device", "cpu", "--json", "alone.json"]
+    assert main(["evaluate", *arguments]) == 0
     both, alone = (json.loads(Path(f"{name}.json").read_text()) for name in ("both", "alone"))
     assert (both["processes"], alone["processes"]) == (2, 1)
     assert [image["name"] for image in both["images"]] == NAMES

@@ -9,7 +9,7 @@ import pytest
 
 from swinir_core import files
 from swinir_core.checkpoints.names import check_name
-from swinir_core.cli.restore import UsageError
+from swinir_core.cli.options import UsageError
 from swinir_core.errors import CheckpointError, ImageError, WriteError
 from swinir_core.file_names import folded, windows_fault
 from swinir_core.files import check_target, is_one_file

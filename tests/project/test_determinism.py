@@ -23,7 +23,7 @@ from torch import Tensor
 from swinir_core import Restorer, TileSettings
 from swinir_core.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli.main import main
-from swinir_core.network import memory
+from swinir_core.network import plan
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.restoration import restorer
 from tests.support.determinism_cases import CASES, GRAY, SMALL, network
@@ -139,7 +139,7 @@ def test_how_much_is_worked_on_at_a_time_changes_the_last_bits_at_most(
     run, images = Restorer(network()), batch(*size, count=1)
     expected = run(images)
     for value in values:
-        monkeypatch.setattr(memory, constant, value)
+        monkeypatch.setattr(plan, constant, value)
         assert (run(images) - expected).abs().max() <= ROUNDING
 
 

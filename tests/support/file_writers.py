@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from swinir_core.checkpoints.checkpoint import Checkpoint, write_checkpoint
-from swinir_core.cli.benchmark import write_json
+from swinir_core.cli.output import write_json
 from swinir_core.evaluation.test_sets import PixelPair
 from swinir_core.image_files.writing import Image, write_image
 from swinir_core.network.config import SwinIRConfig

@@ -254,6 +254,9 @@ def test_missing_vgg_weights_are_said_before_images_are_read(
 def test_without_its_extra_the_command_says_what_to_install(
     name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    imported = ("swinir_core.training.", "swinir_core.cli.train")
+    for module in [module for module in sys.modules if module.startswith(imported)]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     write_config(folder)
     assert train(folder) == 2

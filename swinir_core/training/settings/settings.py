@@ -69,7 +69,7 @@ def _path(value: object, info: pydantic.ValidationInfo) -> Path:
 
 def _model_path(value: object, info: pydantic.ValidationInfo) -> Path:
     """Make text a path, but keep the name of a bundled model."""
-    return Path(value) if bundled_file(value) else _path(value, info)
+    return Path(value) if isinstance(value, str) and bundled_file(value) else _path(value, info)
 
 
 def _absolute(path: Path) -> Path:

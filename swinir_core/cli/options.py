@@ -1,0 +1,345 @@
+"""The parser of the ``swinir`` command: the options of every command and their types.
+
+Neither this module nor ``main`` imports torch: help and mistyped options answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserFacingError, WriteError
+from ..files import check_target
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+STDOUT = "-"
+
+
+class UsageError(UserFacingError, ValueError):
+    """An argument cannot be used as it is; the message names it and says what can."""
+
+
+def parser(version: str) -> argparse.ArgumentParser:
+    """The parser of ``swinir``. What it parses has the name of the command as ``command``.
+
+    A function of this module adds the options of the command of its name; its docstring is the
+    help: a summary for the list of commands, a description and examples.
+    """
+    swinir = argparse.ArgumentParser(
+        prog="swinir",
+        description="SwinIR image restoration: enlarge, denoise, remove JPEG artefacts.",
+    )
+    swinir.add_argument("--version", action="version", version=f"swinir {version}")
+    commands = swinir.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True
+    )
+    for add_options in (restore, evaluate, train, info, models, convert, benchmark):
+        summary, _, text = (inspect.getdoc(add_options) or "").partition("\n\n")
+        description, _, examples = text.partition("\n\n")
+        command = commands.add_parser(
+            add_options.__name__,
+            help=summary,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_options(command)
+    return swinir
+
+
+def restore(command: argparse.ArgumentParser) -> None:
+    """Restore image files.
+
+    Restore PNG, JPEG, WebP and TIFF files, one at a time; several processes that
+    torchrun or accelerate launch has started divide them among themselves. Results
+    written as PNG or TIFF may be larger than the memory.
+
+    examples:
+      swinir restore photo.jpg -o restored/
+      swinir restore photo.jpg -o photo_x2.png
+      swinir restore holiday/ "scans/*.tif" -o restored/ --model models/my_swinir.pth
+      torchrun --nproc_per_node 2 -m swinir_core restore holiday/ -o restored/ --resume
+    """
+    add = command.add_argument
+    add(
+        "inputs",
+        metavar="IN",
+        type=not_empty,
+        nargs="+",
+        help="image, folder (searched to any depth) or pattern",
+    )
+    add(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=path_argument,
+        required=True,
+        help="folder for the results; or a file name, for one image",
+    )
+    add("--model", **_MODEL)
+    add(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|whole|N",
+        help="cut only what does not fit the memory, never, or into squares of N pixels",
+    )
+    add(
+        "--overlap",
+        type=int,
+        metavar="N",
+        help="pixels that neighbouring tiles share (default: what the model needs)",
+    )
+    add("--device", **_DEVICE)
+    add("--precision", choices=("auto", *PRECISIONS), default="auto", help="of the arithmetic")
+    add(
+        "--format",
+        choices=("same", "png", "jpg", "webp", "tiff"),
+        default="same",
+        help="of results in a folder (default: that of each image)",
+    )
+    add("--ensemble", **_ENSEMBLE)
+    existing = command.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", **_OVERWRITE)
+    existing.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out images whose results exist, so that a run that was stopped goes on",
+    )
+
+
+def evaluate(command: argparse.ArgumentParser) -> None:
+    """Score a model on good images as the paper does.
+
+    Make low-quality images from good ones, restore them and compare: PSNR and
+    SSIM, for JPEG also PSNR-B, by the protocol of the paper's tables. Images are
+    divided among the processes that torchrun or accelerate launch has started.
+
+    examples:
+      swinir evaluate --data Set5/
+      swinir evaluate --model color_denoise.pth --data CBSD68/ --sigma 50
+      swinir evaluate --model gray_jpeg.pth --data LIVE1/ --quality 40 --ensemble
+      torchrun --nproc_per_node 2 -m swinir_core evaluate --data BSD100/ --json scores.json
+    """
+    add = command.add_argument
+    add("--model", **_MODEL)
+    add(
+        "--task",
+        choices=("sr", "real_sr", "denoise", "jpeg"),
+        help="how images are made worse (default: by the model's own task)",
+    )
+    add(
+        "--data",
+        type=path_argument,
+        required=True,
+        metavar="DIR",
+        help="folder of good images; or of HR/ and LR_bicubic/X2/ beside it, as Set5 comes",
+    )
+    add("--sigma", type=float, help="of the noise, in levels of 255 (default: 25)")
+    add("--quality", type=int, help="of the JPEG files, 1 to 100 (default: 10)")
+    add(
+        "--gray",
+        action="store_true",
+        help="gray images also for a colour model; a gray one takes no others",
+    )
+    add("--ensemble", **_ENSEMBLE)
+    add("--device", **_DEVICE)
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the arithmetic (default: float32)",
+    )
+    add("--json", **_JSON)
+
+
+def train(command: argparse.ArgumentParser) -> None:
+    """Train a network on your own images.
+
+    Train as a TOML file says, or as one of the ready configurations does. Options
+    replace what is in the file.
+
+    examples:
+      swinir train --list
+      swinir train laptop_denoise --data photographs/ --out runs/denoise
+      swinir train laptop_denoise --data photographs/ --out runs/denoise --resume
+      swinir train laptop_denoise --show > my.toml
+      swinir train my.toml
+      torchrun --nproc_per_node 2 -m swinir_core train my.toml
+    """
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "config",
+        metavar="CONFIG",
+        type=not_empty,
+        nargs="?",
+        help="TOML file, or the name of a ready configuration",
+    )
+    what.add_argument("--list", action="store_true", help="list the ready configurations")
+    add = command.add_argument
+    add("--show", action="store_true", help="print the configuration file, to be edited")
+    add(
+        "--data", nargs="+", type=path_argument, metavar="DIR", help="folders of images to train on"
+    )
+    add("--validate", type=path_argument, metavar="DIR", help="folder of images to score")
+    add("--out", type=path_argument, metavar="DIR", help="folder for weights, state and log")
+    add("--steps", type=int, metavar="N", help="length of the run; the schedule is stretched")
+    add(
+        "--start-from",
+        type=path_argument,
+        metavar="MODEL",
+        help="model file or bundled model whose fitting weights are taken over",
+    )
+    add("--device", choices=("auto", "cpu"), help="a GPU if there is one, or cpu")
+    add("--resume", action="store_true", help="continue the run in the output folder")
+
+
+def info(command: argparse.ArgumentParser) -> None:
+    """Show what a model file holds."""
+    command.add_argument(
+        "model", metavar="MODEL", type=not_empty, help="model file, or the name of a bundled model"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def models(_: argparse.ArgumentParser) -> None:
+    """List the bundled models."""
+
+
+def convert(command: argparse.ArgumentParser) -> None:
+    """Convert a model file to .safetensors."""
+    add = command.add_argument
+    add("input", metavar="IN", type=not_empty, help="model file (.pth, .pt, .ckpt, .safetensors)")
+    add("output", metavar="OUT.safetensors", type=path_argument, help="file to write")
+    add(
+        "--precision",
+        choices=("same", *PRECISIONS),
+        default="same",
+        help="precision of the written weights (default: same)",
+    )
+    add("--overwrite", **_OVERWRITE)
+
+
+def benchmark(command: argparse.ArgumentParser) -> None:
+    """Measure time and memory on this machine.
+
+    Measure time, memory and exactness of a model beside spandrel, which most
+    programs use: same weights, same image, one process, in turn.
+
+    examples:
+      swinir benchmark
+      swinir benchmark --model lightweight_sr_x2 --size 128 256 640x480 --threads 2
+      swinir benchmark --model my_swinir.pth --device cuda --json results.json
+    """
+    add = command.add_argument
+    add(
+        "--model",
+        type=not_empty,
+        help="bundled model, model file, or a published configuration with random weights "
+        "(default: see swinir models)",
+    )
+    add(
+        "--size",
+        type=_size,
+        nargs="+",
+        default=[(128, 128), (256, 256)],
+        metavar="N|WxH",
+        help="image sizes in pixels (default: 128 256)",
+    )
+    add("--device", **_DEVICE)
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        nargs="+",
+        default=["float32", "bfloat16"],
+        help="of the arithmetic (default: float32 bfloat16)",
+    )
+    add("--threads", type=_count, metavar="N", help="CPU threads (default: as torch chooses)")
+    add("--rounds", type=_count, default=5, metavar="N", help="timed runs of each (default: 5)")
+    add(
+        "--only",
+        choices=("time", "memory"),
+        help="leave out the other, and its runs: for images that take minutes",
+    )
+    add("--json", **_JSON)
+
+
+def not_empty(text: str) -> str:
+    """Argument type: text that is not empty; pathlib would take "" for the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError('must name something, not ""')
+    return text
+
+
+def path_argument(text: str) -> Path:
+    """Argument type: a path."""
+    return Path(not_empty(text))
+
+
+def json_argument(name: str) -> str:
+    """Argument type: a .json file that can be written, or ``-``; checked before any work."""
+    path = Path(not_empty(name))
+    if name == STDOUT:
+        return name
+    if path.suffix.lower() != ".json":
+        raise argparse.ArgumentTypeError(f"the name must end in .json, or be -, not {name!r}")
+    try:
+        check_target(path)
+    except WriteError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name
+
+
+def _tile(text: str) -> str | int:
+    if text in ("auto", "whole"):
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be auto, whole or a number of pixels, not {text!r}")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"must be auto, cpu, cuda, cuda:1, xpu or mps, not {text!r}"
+        )
+    return text
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(width, height) of ``N`` or ``WxH``."""
+    found = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be a side or WIDTHxHEIGHT in pixels, not {text!r}")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 1, not {text!r}")
+    return int(text)
+
+
+# The options of several commands.
+_MODEL: dict[str, Any] = {
+    "type": not_empty,
+    "help": "model file, or the name of a bundled model (default: see swinir models)",
+}
+_DEVICE: dict[str, Any] = {
+    "type": _device,
+    "default": "auto",
+    "help": "auto, cpu, cuda, cuda:1, xpu, mps ...",
+}
+_ENSEMBLE: dict[str, Any] = {
+    "action": "store_true",
+    "help": "mean over eight flips and turns: a little better, eight times as long",
+}
+_OVERWRITE: dict[str, Any] = {"action": "store_true", "help": "replace files that exist"}
+_JSON: dict[str, Any] = {
+    "type": json_argument,
+    "metavar": "FILE",
+    "help": "write everything there, or to - alone",
+}
