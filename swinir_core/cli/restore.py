@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ..file_names import shown
 if TYPE_CHECKING:
     import torch
 
+    from ..restoration.restorer import Restorer
     from ..restoration.tiles import TileSettings
     from .processes import Processes
 
@@ -108,7 +110,6 @@ def restore(args: argparse.Namespace) -> int:
     from ..checkpoints.models import DEFAULT_MODEL, load_model
     from ..restoration.restorer import Restorer
     from .processes import join_processes
-    from .restore_file import restore_file
 
     tiles = tile_settings(args)
     processes = join_processes()
@@ -138,6 +139,56 @@ def restore(args: argparse.Namespace) -> int:
     if failures and processes.is_main:
         tqdm.write(f"swinir: {failures} failed, see above.", file=sys.stderr)
     return 1 if failures else 0
+
+
+def restore_file(
+    restorer: Restorer,
+    source: Path,
+    target: Path,
+    tiles: TileSettings,
+    overwrite: bool,
+    label: str,
+    show_progress: bool,
+) -> str:
+    """Restore one image file by rows. A picture larger than the memory is kept beside the target.
+
+    Args:
+        label: name of the progress bar, which a terminal shows where ``show_progress`` is true.
+
+    Returns:
+        The line to print: names, sizes and seconds.
+    """
+    from tqdm import tqdm
+
+    from ..image_files.reading import open_image
+    from ..image_files.writing import check_writable, write_image
+    from ..restoration.streaming import Stream
+
+    started = time.perf_counter()
+    picture = open_image(source, scratch=target.parent)
+    height, width, channels = picture.shape
+    scale = restorer.model.scale
+    shape = (height * scale, width * scale, channels)
+    check_writable(target, shape)
+    stream = Stream(restorer, picture, tiles)
+    plan = stream.plan
+    if plan.tile_count > 1:
+        tqdm.write(f"{label}: {plan}", file=sys.stderr)
+    disable = None if show_progress else True
+    with tqdm(
+        total=plan.pixels, desc=label, unit="px", unit_scale=True, leave=False, disable=disable
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        write_image(target, stream.bands(progress), shape, picture.metadata, overwrite)
+    return (
+        f"{shown(source)} ({width} x {height}) -> "
+        f"{shown(target)} ({width * scale} x {height * scale}) "
+        f"in {time.perf_counter() - started:.1f} s"
+    )
 
 
 def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:

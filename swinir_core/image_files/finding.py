@@ -12,7 +12,7 @@ import PIL.Image
 from ..errors import ImageError
 from ..file_names import folded
 from ..files import is_one_file, nearest
-from .writing import FORMATS, IMAGE_SUFFIXES
+from .picture import FORMATS
 
 
 def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple[Path, Path]]:
@@ -103,7 +103,7 @@ def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
                 raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
             return found
         if path.exists():
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
+            if path.suffix.lower() not in FORMATS:
                 raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
             return [(path, Path(path.name))]
         if not glob.has_magic(name):
@@ -132,7 +132,7 @@ def _images(folder: Path, candidates: Iterable[Path]) -> list[Path]:
 
     def wanted(inside: Path) -> bool:
         hidden = any(part.startswith(".") and part != ".." for part in inside.parts)
-        return not hidden and inside.suffix.lower() in IMAGE_SUFFIXES
+        return not hidden and inside.suffix.lower() in FORMATS
 
     # By its parts, because Windows compares paths without regard to capitals.
     in_order = sorted(filter(wanted, candidates), key=lambda inside: inside.parts)
@@ -143,7 +143,7 @@ def _without_results(
     folder: Path, images: Iterable[Path], output: Path | None
 ) -> list[tuple[Path, Path]]:
     """Each image with its path inside ``folder``, except what lies in an output folder there."""
-    results = _real(output) if output and output.suffix.lower() not in IMAGE_SUFFIXES else None
+    results = _real(output) if output and output.suffix.lower() not in FORMATS else None
     if results and _real(folder) not in results.parents:
         results = None
     return [
@@ -165,9 +165,9 @@ def _names_a_file(output: Path) -> bool:
     suffix = output.suffix.lower()
     if output.is_dir():
         return False
-    if suffix not in IMAGE_SUFFIXES and suffix in PIL.Image.registered_extensions():
+    if suffix not in FORMATS and suffix in PIL.Image.registered_extensions():
         raise ImageError(f"{output}: the name must end in one of {', '.join(FORMATS)}.")
-    return suffix in IMAGE_SUFFIXES
+    return suffix in FORMATS
 
 
 def _real(path: Path) -> Path:

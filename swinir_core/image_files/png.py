@@ -1,4 +1,4 @@
-"""PNG in and out: decoded into an array of the caller's, written as rows arrive.
+"""PNG: read into one array, written while rows arrive.
 
 Numbers in brackets are sections of the PNG specification, third edition (W3C).
 """
@@ -15,6 +15,7 @@ from typing import BinaryIO
 import imagecodecs
 import numpy as np
 
+from .picture import Metadata
 from .scratch import allocate
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -54,20 +55,23 @@ def write_png(
     file: BinaryIO,
     strips: Iterable[np.ndarray],
     shape: tuple[int, int, int],
-    depth: int,
-    icc_profile: bytes | None,
-    exif: bytes | None,
+    metadata: Metadata,
 ) -> None:
-    """Write strips (h, W, C) of samples of 8 or 16 bits, together ``shape`` (H, W, C), C of 1 to 4,
-    one after another."""
+    """Write a PNG file.
+
+    file: open for writing.
+    strips: samples (h, W, C) of ``metadata.bit_depth`` bits, from top to bottom.
+    shape: (H, W, C) of all strips together, C of 1 to 4.
+    """
     height, width, channels = shape
+    depth = metadata.bit_depth
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     file.write(SIGNATURE)
     _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    if icc_profile:
-        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    if exif:
-        _write_chunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if metadata.icc_profile:
+        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc_profile))
+    if metadata.exif:
+        _write_chunk(file, b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
     compressor = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED)
     step = channels * depth // 8
     above = np.zeros((1, width * step), np.uint8)

@@ -19,7 +19,7 @@ from ..errors import ImageError
 from ..file_names import shown
 from ..images.levels import to_floats
 from . import tiff as image_tiff
-from .picture import Picture, from_inks, upright
+from .picture import Metadata, Picture, from_inks, upright
 from .png import SIGNATURE, read_png
 from .scratch import allocate
 
@@ -85,8 +85,8 @@ def _open_png(path: Path, scratch: Path | None) -> tuple[Picture, int]:
     samples, exif = read_png(path, scratch)
     # What Pillow knows before it has decoded the pixels, which hold other forms of EXIF.
     exif, orientation = _exif_without_orientation(info | ({"exif": exif} if exif else {}))
-    depth, profile = 8 * samples.itemsize, info.get("icc_profile")
-    return Picture(samples, to_floats, depth, profile, exif), orientation
+    metadata = Metadata(8 * samples.itemsize, info.get("icc_profile"), exif)
+    return Picture(samples, to_floats, metadata), orientation
 
 
 def _open_jpeg(path: Path, scratch: Path | None) -> tuple[Picture, int]:
@@ -99,8 +99,9 @@ def _open_jpeg(path: Path, scratch: Path | None) -> tuple[Picture, int]:
         _check_complete(jpeg)
         imagecodecs.jpeg8_decode(jpeg, out=samples if bands > 1 else samples[..., 0])
     if bands == 4:
-        return Picture(samples, from_inks(profile, inverted=True), 8, None, exif), orientation
-    return Picture(samples, to_floats, 8, profile, exif), orientation
+        inks = from_inks(profile, inverted=True)
+        return Picture(samples, inks, Metadata(exif=exif)), orientation
+    return Picture(samples, to_floats, Metadata(8, profile, exif)), orientation
 
 
 def _check_complete(jpeg: mmap.mmap) -> None:
@@ -126,7 +127,7 @@ def _open_webp(webp: bytes) -> tuple[Picture, int]:
     extra = dict(chunks)
     exif, orientation = _exif_without_orientation({"exif": extra.get(b"EXIF")})
     samples = imagecodecs.webp_decode(webp)
-    return Picture(samples, to_floats, 8, extra.get(b"ICCP"), exif), orientation
+    return Picture(samples, to_floats, Metadata(8, extra.get(b"ICCP"), exif)), orientation
 
 
 def _refuse_animation(frames: int) -> None:

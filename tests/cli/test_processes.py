@@ -15,9 +15,9 @@ import torch
 from swinir_core.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli.main import main
 from swinir_core.cli.processes import Processes, join_processes
-from swinir_core.image_files.writing import Image, read_image, write_image
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
+from tests.support.image_files import Image, read_image, write_image
 
 ROOT = Path(__file__).parents[2]
 TINY = SwinIRConfig(

@@ -15,7 +15,7 @@ from swinir_core.file_names import folded, listed, shown, windows_fault
 from swinir_core.files import check_target, is_one_file
 from swinir_core.image_files import finding as image_files
 from swinir_core.image_files.finding import plan_outputs
-from swinir_core.image_files.writing import Image, write_image
+from tests.support.image_files import Image, write_image
 
 # What Windows makes of names
 

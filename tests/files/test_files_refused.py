@@ -19,10 +19,11 @@ from swinir_core.cli.main import main
 from swinir_core.errors import ImageError, WriteError
 from swinir_core.files import check_target, replacing
 from swinir_core.image_files.finding import plan_outputs
-from swinir_core.image_files.writing import Image, check_writable, read_image, write_image
+from swinir_core.image_files.writing import check_writable
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
 from tests.support.file_writers import WRITERS, cuts, ended, every_writer, forked, posix, versions
+from tests.support.image_files import Image, read_image, write_image
 
 RESTORE = ["restore", "--model", "tiny.safetensors", "--device", "cpu"]
 
@@ -136,7 +137,7 @@ def test_a_read_only_file_is_kept(folder: Path, name: str, monkeypatch: pytest.M
 def test_a_picture_that_could_not_be_written_need_not_be_restored(folder: Path) -> None:
     (folder / "a.png").mkdir()
     with pytest.raises(ImageError, match=r"a\.png cannot be written: it is a folder\.$"):
-        check_writable(folder / "a.png", 1, 1, 3)
+        check_writable(folder / "a.png", (1, 1, 3))
 
 
 @every_writer

@@ -17,9 +17,9 @@ from swinir_core.errors import CheckpointError, ImageError
 from swinir_core.file_names import shown
 from swinir_core.files import replacing
 from swinir_core.image_files.finding import find_images
-from swinir_core.image_files.writing import Image, read_image, write_image
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
+from tests.support.image_files import Image, read_image, write_image
 
 TINY = SwinIRConfig(2, 3, 12, (2,), (2,), 4, 2.0, "pixelshuffledirect")
 

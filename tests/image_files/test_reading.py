@@ -8,7 +8,6 @@ import PIL.Image
 import pytest
 
 from swinir_core.errors import ImageError
-from swinir_core.image_files.writing import read_image
 from tests.support.image_bytes import (
     BLACK_WHITE,
     DEEP,
@@ -20,6 +19,7 @@ from tests.support.image_bytes import (
     read_bytes,
     tiff,
 )
+from tests.support.image_files import read_image
 
 
 @pytest.mark.parametrize("name", READABLE)

@@ -23,15 +23,16 @@ from hypothesis import strategies as st
 from PIL.ExifTags import Base
 
 from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
-from swinir_core.cli.restore_file import restore_file
+from swinir_core.cli.restore import restore_file
 from swinir_core.errors import ImageError
-from swinir_core.image_files.picture import Picture
+from swinir_core.image_files import writing
+from swinir_core.image_files.picture import Metadata, Picture
 from swinir_core.image_files.reading import open_image
-from swinir_core.image_files.writing import read_image, write_image, write_rows
 from swinir_core.images.levels import to_floats
 from swinir_core.restoration import restorer as restorer_module
 from swinir_core.restoration.streaming import Stream
 from tests.support.image_bytes import READABLE, pillow, profile_where_every_ink_is_white, tiff
+from tests.support.image_files import read_image, write_image
 from tests.support.reference import GRAY, SMALL, network
 
 TILES = TileSettings("tiled", 32, 8)
@@ -259,7 +260,7 @@ def test_pixels_that_are_no_numbers_are_refused_in_any_band(tmp_path: Path) -> N
     bands = [np.zeros((300, 500, 3), np.float32) for _ in range(3)]
     bands[2][-1, -1, -1] = np.nan
     with pytest.raises(ImageError, match=r"out\.png was not written: some .* \(NaN\)"):
-        write_rows(tmp_path / "out.png", bands, (900, 500, 3))
+        writing.write_image(tmp_path / "out.png", bands, (900, 500, 3), Metadata())
     assert not names(tmp_path)
 
 
@@ -328,8 +329,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from swinir_core import Restorer, TileSettings, scratch
-from swinir_core.cli.restore_file import restore_file
+from swinir_core import Restorer, TileSettings
+from swinir_core.cli.restore import restore_file
+from swinir_core.image_files import scratch
+from swinir_core.image_files.picture import Metadata
 from swinir_core.image_files.tiff import write_tiff
 
 class Doubled(nn.Module):
@@ -343,7 +346,7 @@ class Doubled(nn.Module):
 
 torch.set_num_threads(1)
 strips = (np.full((100, 3000, 1), number, np.uint8) for number in range(30))
-write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), 8, None)
+write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), Metadata())
 scratch.MEMORY_SHARE = 0
 model = Restorer(Doubled(), "cpu", torch.float32)
 in_use = [line for line in open("/proc/self/status") if line.startswith("VmData")][0].split()[1]

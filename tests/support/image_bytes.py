@@ -11,7 +11,7 @@ import PIL.Image
 import tifffile
 from PIL import ImageCms
 
-from swinir_core.image_files.writing import Image, read_image
+from tests.support.image_files import Image, read_image
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RANDOM = np.random.default_rng(0)
