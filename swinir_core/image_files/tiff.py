@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import imagecodecs
@@ -23,6 +25,15 @@ _JPEG_COMPRESSIONS = (6, 7)
 _MOST_BYTES = 2**32 - 2**25
 """Samples that a file with offsets of 32 bits holds, less what tags and deflating may add."""
 
+_MOST_PAGES = 100
+"""Pages looked at; a damaged file may have a chain of pages without end."""
+
+_BUFFER_BYTES = 2**24
+"""Compressed strips or tiles that are read before they are decoded."""
+
+# Without a handler Python prints what tifffile says of a damaged file to the terminal.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
 
 def read_tiff(path: Path, scratch: Path | None) -> tuple[Picture, int]:
     """Read the one picture of a TIFF file, and its EXIF orientation, which is not applied yet.
@@ -41,7 +52,9 @@ def read_tiff(path: Path, scratch: Path | None) -> tuple[Picture, int]:
         profile = page.tags.valueof(_ICC_PROFILE)
         orientation = page.tags.valueof(_ORIENTATION, default=1)
         conversion = _conversion(page, profile)
-        samples = page.asarray(out=allocate(page.shape, page.dtype, scratch))
+        samples = page.asarray(
+            out=allocate(page.shape, page.dtype, scratch), buffersize=_BUFFER_BYTES
+        )
     if page.axes == "YX":
         samples = samples[..., None]
     elif page.axes == "SYX":
@@ -98,11 +111,12 @@ def _compress(strip: np.ndarray) -> bytes:
 
 def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     """Find the page that holds the picture; smaller copies of it (thumbnails) do not count."""
-    pages = [page.aspage() for page in file.pages]
-    pages = [page for page in pages if not page.is_reduced]
-    if len(pages) != 1:
-        raise ImageError(f"holds {len(pages)} pages; save each page as a file of its own first")
-    return pages[0]
+    pages = (page.aspage() for page in islice(file.pages, _MOST_PAGES))
+    # By offset, because a page may be followed by itself or by one before it.
+    full = {page.offset: page for page in pages if not page.is_reduced}
+    if len(full) != 1:
+        raise ImageError(f"holds {len(full)} pages; save each page as a file of its own first")
+    return full.popitem()[1]
 
 
 def _check_samples(page: tifffile.TiffPage) -> None:

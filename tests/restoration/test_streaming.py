@@ -327,12 +327,14 @@ import resource, sys
 from contextlib import nullcontext
 from pathlib import Path
 import numpy as np
+import tifffile
 import torch
 from torch import nn
 from swinir_core import Restorer, TileSettings
 from swinir_core.cli.restore import restore_file
 from swinir_core.image_files import scratch
 from swinir_core.image_files.picture import Metadata
+from swinir_core.image_files.reading import open_image
 from swinir_core.image_files.tiff import write_tiff
 
 class Doubled(nn.Module):
@@ -347,12 +349,17 @@ class Doubled(nn.Module):
 torch.set_num_threads(1)
 strips = (np.full((100, 3000, 1), number, np.uint8) for number in range(30))
 write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), Metadata())
+# Deflated without becoming smaller.
+large = {"rowsperstrip": 20, "compression": "deflate", "compressionargs": {"level": 0}}
+tifffile.imwrite("large.tif", np.zeros((12800, 12800), np.uint8), **large)
 scratch.MEMORY_SHARE = 0
 model = Restorer(Doubled(), "cpu", torch.float32)
 in_use = [line for line in open("/proc/self/status") if line.startswith("VmData")][0].split()[1]
 # The result takes 144 MB as floats, and a row of its tiles 36.
 limit = int(in_use) * 1024 + 80_000_000
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+assert open_image(Path("large.tif"), Path()).shape == (12800, 12800, 1)
+Path("large.tif").unlink()
 for target in sys.argv[1:]:
     tiles = TileSettings("tiled", 768, 0)
     restore_file(model, Path("in.tif"), Path(target), tiles, False, "", False)
