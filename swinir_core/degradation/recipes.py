@@ -14,8 +14,9 @@ import numpy as np
 from ..images.color import rgb_to_gray, rgb_to_y, to_channels
 from ..images.levels import to_floats
 from ..images.metrics import JPEG_BLOCK
+from ..images.resize import bicubic_resize
 from .blind import degrade_blindly
-from .noise_and_jpeg import add_gaussian_noise, bicubic_resize, jpeg_compress
+from .noise_and_jpeg import add_gaussian_noise, jpeg_compress
 
 TASKS = ("sr", "real_sr", "denoise", "jpeg")
 NOISE_SEED = 0

@@ -12,7 +12,8 @@ import PIL.Image
 
 from ..images.color import rgb_to_gray
 from ..images.levels import to_floats, to_integers
-from .noise_and_jpeg import add_gaussian_noise, bicubic_resize, jpeg_compress
+from ..images.resize import bicubic_resize
+from .noise_and_jpeg import add_gaussian_noise, jpeg_compress
 
 _FOLDER = Path(__file__).parents[1] / "samples"
 _FILES = {

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..devices import free_memory
 from ..errors import ImageError
+from ..images.resize import enlarge
 from .ensemble import Ensemble
 from .execution import Execution, Piece, cut
 from .image_model import ImageModel
-from .masking import enlarge, limited, mix, spread
+from .masking import limited, mix, spread
 from .overlap import find_overlap
 from .run import Forecast, Progress, Run
 from .tiles import TilePlan, TileSettings, plan_fitting, plan_tiles, plan_whole

@@ -13,8 +13,8 @@ import psutil
 import torch
 from torch import Tensor
 
+from ..images.resize import ENLARGE_MARGIN, enlarge
 from .execution import Execution, cut
-from .masking import ENLARGE_MARGIN, enlarge
 from .restorer import Restorer, finite
 from .run import Forecast, Progress, Run
 from .tiles import Span, TilePlan, TileSettings

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from swinir_core import Cancelled, ImageError, Restorer, SwinIR, TileSettings
 from swinir_core.errors import PrecisionError
 from swinir_core.images.color import rgb_to_gray
+from swinir_core.images.resize import ENLARGE_MARGIN, enlarge
 from swinir_core.restoration.ensemble import Ensemble
 from swinir_core.restoration.execution import Piece
-from swinir_core.restoration.masking import ENLARGE_MARGIN, enlarge
 from tests.support.reference import SMALL, network
 
 

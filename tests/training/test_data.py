@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from swinir_core.degradation.noise_and_jpeg import bicubic_resize
 from swinir_core.images.color import rgb_to_gray
+from swinir_core.images.resize import bicubic_resize
 from swinir_core.training.data import (
     Patches,
     Photos,
