@@ -15,13 +15,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 def add_gaussian_noise(
     image: np.ndarray, sigma: float | tuple[float, float], random: np.random.Generator
 ) -> np.ndarray:
-    """``image + n`` with ``n`` of N(0, (sigma / 255)^2), independent in every sample.
+    """Add Gaussian noise of N(0, (sigma / 255)^2), independent in every sample.
 
     image: (H, W, C), floating point in 0..1.
     sigma: standard deviation in levels of 255; of a pair, one drawn evenly between both.
     Returns the same shape and dtype, as in the paper's protocol neither clipped nor rounded. Its
     test images come from ``numpy.random.seed(0)``, which no ``Generator`` repeats.
-    Raises ``ValueError`` for integer pixels and for a sigma that is negative or no range.
+    Raises ``ValueError`` for integer pixels and for a sigma that is negative or not a range.
     """
     if image.dtype.kind != "f":
         raise ValueError(f"noise is added to floating point in 0..1, got {image.dtype}")
@@ -38,11 +38,11 @@ def jpeg_compress(
     quality: int | tuple[int, int],
     random: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """What is left of an image after a JPEG file of the given quality.
+    """Compress an image to a JPEG file and decode it.
 
     image: uint8, (H, W, 1) gray or (H, W, 3) RGB.
-    quality: libjpeg's, 1 to 100; of a pair, one drawn evenly from both and all between, for which
-    alone ``random`` is needed.
+    quality: libjpeg's, 1 to 100; of a pair, one drawn evenly from both and all between.
+    random: needed for a pair only.
     Returns the same shape and dtype. Colour loses half its chroma resolution each way (4:2:0) at
     every quality, as OpenCV's ``imencode`` does by default, by which the paper's JPEG images are
     made. Raises ``ValueError`` for other images and qualities.

@@ -100,23 +100,22 @@ def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
     with _naming(path):
         if path.is_dir():
             found = _without_results(path, images_in(path), output)
-            if not found:
-                raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
-            return found
-        if path.exists():
+            missing = "is in this folder"
+        elif path.exists():
             if path.suffix.lower() not in FORMATS:
                 raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
             return [(path, Path(path.name))]
-        if not glob.has_magic(name):
+        elif glob.has_magic(name):
+            folder, pattern = _split_pattern(path)
+            # Path.glob refuses some patterns that shells accept.
+            matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
+            found = _without_results(folder, _images(folder, map(Path, matches)), output)
+            missing = "matches this pattern"
+        else:
             raise ImageError(f"{path}: no such file or folder.")
-
-        folder, pattern = _split_pattern(path)
-        # Path.glob refuses some patterns that shells accept.
-        matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
-        found = _without_results(folder, _images(folder, map(Path, matches)), output)
-        if not found:
-            raise ImageError(f"{name}: no PNG, JPEG, WebP or TIFF file matches this pattern.")
-        return found
+    if not found:
+        raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF file {missing}.")
+    return found
 
 
 def _split_pattern(path: Path) -> tuple[Path, str]:

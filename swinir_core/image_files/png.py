@@ -25,15 +25,16 @@ _HIDDEN = b"skIp"
 _COLOUR_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 
 _LEVEL = 4
-"""Of compression. With the filters below results are as large as those of libpng's defaults, and
-are made four to six times as fast; level 6 saves three percent and takes four times as long."""
+"""Compression level. With the filters below files are as large as with libpng's defaults and are
+made four to six times as fast; level 6 saves three percent and takes four times as long."""
 
 
 def read_png(path: Path, scratch: Path | None) -> tuple[np.ndarray, bytes | None]:
-    """The samples of a PNG file, uint8 or uint16 (H, W, C), and its eXIf chunk.
+    """Read the samples of a PNG file, uint8 or uint16 (H, W, C), and its eXIf chunk.
 
-    Palettes become RGB, a transparent colour becomes alpha and fewer than 8 bits become 8. Whatever
-    the decoder raises for a damaged file passes through.
+    Palettes become RGB, a transparent colour becomes alpha and fewer than 8 bits become 8.
+    ``scratch`` is the folder for samples larger than the memory. Whatever the decoder raises for a
+    damaged file passes through.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as png:
         chunks = _chunks(png)
@@ -87,10 +88,13 @@ def write_png(
 
 
 def filter_rows(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
-    """Bytes (h, n) and those of the rows above them to (h, 1 + n): of the five filters (9.2) the
-    one with the least sum of absolute differences (12.7), and before every row its number.
+    """Filter each row by that of the five filters (9.2) with the least sum of absolute differences
+    (12.7).
 
-    ``step`` is the number of bytes between a byte and its neighbour to the left.
+    rows: bytes (h, n).
+    above: the rows above them, (h, n).
+    step: number of bytes between a byte and its neighbour to the left.
+    Returns (h, 1 + n), the number of the filter before every row.
     """
     left, corner = np.zeros_like(rows), np.zeros_like(rows)
     left[:, step:] = rows[:, :-step]
@@ -109,7 +113,7 @@ def filter_rows(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
 
 
 def _chunks(png: mmap.mmap) -> list[tuple[bytes, int, int]]:
-    """Kind of every chunk, and where its data start and stop (5.3)."""
+    """List the chunks (5.3): kind, start and stop of the data."""
     chunks, start = [], len(SIGNATURE)
     while start < len(png):
         length, kind = struct.unpack_from(">I4s", png, start)
@@ -121,8 +125,8 @@ def _chunks(png: mmap.mmap) -> list[tuple[bytes, int, int]]:
 
 
 def _hide(png: mmap.mmap, start: int, stop: int) -> None:
-    """Make a chunk one that libpng knows nothing of; of others it may print warnings. The mapping
-    is a private one and the file stays what it is."""
+    """Give a chunk a kind that libpng skips; of others it may print warnings. The mapping is
+    private: the file is not changed."""
     png[start - 4 : start] = _HIDDEN
     png[stop : stop + 4] = struct.pack(">I", zlib.crc32(png[start:stop], zlib.crc32(_HIDDEN)))
 

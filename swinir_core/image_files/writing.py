@@ -111,7 +111,7 @@ def write_image(
                 with part.open("wb") as file:
                     write_png(file, strips, shape, metadata)
             else:
-                part.write_bytes(_encode(file_format, strips, shape, metadata))
+                part.write_bytes(_encode(file_format, np.concatenate([*strips]), metadata))
     except (WriteError, MemoryError) as error:
         if failures:
             raise failures[0] from None
@@ -154,17 +154,8 @@ def _strips(
         yield np.concatenate(parts)
 
 
-def _encode(
-    file_format: str,
-    strips: Iterable[np.ndarray],
-    shape: tuple[int, int, int],
-    metadata: Metadata,
-) -> bytes:
-    """Encode JPEG or WebP, whose encoders need the picture in one array."""
-    samples, start = np.empty(shape, np.uint8), 0
-    for strip in strips:
-        samples[start : start + len(strip)] = strip
-        start += len(strip)
+def _encode(file_format: str, samples: np.ndarray, metadata: Metadata) -> bytes:
+    """Encode JPEG or WebP, whose encoders need the whole picture, uint8 (H, W, C)."""
     exif = metadata.exif or b""
     if file_format == "JPEG":
         options = {"format": "JPEG", "quality": 95, "subsampling": 0}

@@ -46,7 +46,7 @@ MODELS = {1: network(GRAY), 2: network(SMALL), 3: network(replace(SMALL, scale=3
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every picture counts as larger than memory."""
-    monkeypatch.setattr("swinir_core.image_files.scratch.MEMORY_SHARE", 0)
+    monkeypatch.setattr("swinir_core.image_files.scratch.MEMORY_FRACTION", 0)
 
 
 def restored(source: Path, target: Path, tiles: TileSettings = TILES, **model: Any) -> str:
@@ -145,7 +145,7 @@ def check_file(source: Path, target: str, model: SwinIR, monkeypatch: pytest.Mon
     folder = source.parent
     write_image(folder / f"whole.{target}", replace(image, pixels=whole.numpy()))
     with monkeypatch.context() as patch:
-        patch.setattr("swinir_core.image_files.scratch.MEMORY_SHARE", 0)
+        patch.setattr("swinir_core.image_files.scratch.MEMORY_FRACTION", 0)
         restored(source, folder / f"rows.{target}", tiles, model=model)
     assert (folder / f"rows.{target}").read_bytes() == (folder / f"whole.{target}").read_bytes()
     assert names(folder) == sorted([source.name, f"rows.{target}", f"whole.{target}"])
@@ -352,7 +352,7 @@ write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), Metadata())
 # Deflated without becoming smaller.
 large = {"rowsperstrip": 20, "compression": "deflate", "compressionargs": {"level": 0}}
 tifffile.imwrite("large.tif", np.zeros((12800, 12800), np.uint8), **large)
-scratch.MEMORY_SHARE = 0
+scratch.MEMORY_FRACTION = 0
 model = Restorer(Doubled(), "cpu", torch.float32)
 in_use = [line for line in open("/proc/self/status") if line.startswith("VmData")][0].split()[1]
 # The result takes 144 MB as floats, and a row of its tiles 36.
