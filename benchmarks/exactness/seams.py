@@ -28,7 +28,7 @@ from swinir_core import PRESETS, Restorer, SwinIR, TileSettings, load_model
 from swinir_core.benchmark.contenders import random_checkpoint
 from swinir_core.checkpoints.models import DEFAULT_MODEL, build_model
 from swinir_core.image_files.finding import find_images
-from swinir_core.image_files.writing import read_image
+from swinir_core.image_files.reading import open_image
 from swinir_core.restoration.overlap import edge_error, pattern
 from swinir_core.restoration.tiles import BLEND
 
@@ -90,7 +90,8 @@ def make_pictures(
 ) -> tuple[list[str], list[Tensor]]:
     """Names of the photographs used, and pictures (side, side, C) in 0..1 made of their middles."""
     paths = [path for path, _ in find_images(inputs)]
-    photographs = [torch.from_numpy(read_image(path).pixels)[..., :3] for path in paths]
+    files = map(open_image, paths)
+    photographs = [torch.from_numpy(file.rows(0, file.shape[0]))[..., :3] for file in files]
     channels = restorer.model.in_channels
     photographs = [p[..., :channels] if channels == 1 else p.expand(-1, -1, 3) for p in photographs]
     a_side = math.ceil(side / min(min(p.shape[:2]) for p in photographs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -14,13 +15,15 @@ from ..checkpoints.models import DEFAULT_MODEL, load_model
 from ..errors import ImageError
 from ..files import remove_abandoned
 from ..image_files.finding import find_images, plan_outputs
+from ..image_files.reading import open_image
+from ..image_files.writing import check_writable, write_image
 from ..restoration.restorer import Restorer
+from ..restoration.streaming import Stream
 from ..restoration.tiles import TileSettings
 from ..text import shown
 from .options import UsageError
 from .output import report_error, sentence, why_not_overwritten
 from .processes import join_processes
-from .restore_file import restore_file
 
 
 def restore(args: argparse.Namespace) -> int:
@@ -53,6 +56,50 @@ def restore(args: argparse.Namespace) -> int:
     if failures and processes.is_main:
         tqdm.write(f"swinir: {failures} failed, see above.", file=sys.stderr)
     return 1 if failures else 0
+
+
+def restore_file(
+    restorer: Restorer,
+    source: Path,
+    target: Path,
+    tiles: TileSettings,
+    overwrite: bool,
+    label: str,
+    show_progress: bool,
+) -> str:
+    """Restore one image file by rows. A picture larger than the memory is kept beside the target.
+
+    Args:
+        label: Name of the progress bar, which a terminal shows where ``show_progress`` is true.
+
+    Returns:
+        The line to print: names, sizes and seconds.
+    """
+    started = time.perf_counter()
+    picture = open_image(source, scratch=target.parent)
+    height, width, channels = picture.shape
+    scale = restorer.model.scale
+    shape = (height * scale, width * scale, channels)
+    check_writable(target, shape)
+    stream = Stream(restorer, picture, tiles)
+    plan = stream.plan
+    if len(plan.tiles) > 1:
+        tqdm.write(f"{label}: {plan.summary()}", file=sys.stderr)
+    disable = None if show_progress else True
+    with tqdm(
+        total=plan.pixels, desc=label, unit="px", unit_scale=True, leave=False, disable=disable
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        write_image(target, stream.bands(progress), shape, picture.metadata, overwrite)
+    return (
+        f"{shown(source)} ({width} x {height}) -> "
+        f"{shown(target)} ({width * scale} x {height * scale}) "
+        f"in {time.perf_counter() - started:.1f} s"
+    )
 
 
 def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:

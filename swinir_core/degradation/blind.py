@@ -1,10 +1,10 @@
-"""Low-quality images of unknown making, for real-world super-resolution.
+"""Blind degradation for real-world super-resolution.
 
 BSRGAN (Zhang et al. 2021, arXiv 2103.14006, section 3): blur twice, shrink, Gaussian noise and
 JPEG in random order, then JPEG once more. SwinIR's real-world models were trained on this chain;
 the ranges are those of the training code behind them (https://github.com/cszn/KAIR,
-utils/utils_blindsr.py, ``degradation_bsrgan``). ``docs/training/degradations.md`` lists what
-differs here; foremost, the noise of a camera's sensor is left out, for it needs a model of the
+utils/utils_blindsr.py, ``degradation_bsrgan``). ``docs/training/degradations.md`` lists the
+differences; foremost, the noise of a camera's sensor is left out, which needs a model of the
 camera.
 
 Images are (H, W, 3), float32 in 0..1. Everything random takes a ``numpy.random.Generator``; one in
@@ -35,7 +35,7 @@ Step = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def degrade_blindly(image: np.ndarray, scale: int, random: np.random.Generator) -> np.ndarray:
-    """A low-quality image, ``scale`` times smaller, as a network of that scale might meet it.
+    """Make a low-quality image, ``scale`` times smaller.
 
     image: (H, W, 3), floating point in 0..1, H and W multiples of ``scale``.
     Returns (H / scale, W / scale, 3), float32, multiples of 1/255 in 0..1. Pixel (i, j) of the
@@ -63,7 +63,7 @@ def degrade_blindly(image: np.ndarray, scale: int, random: np.random.Generator) 
 
 
 def _random_order(scale: int, height: int, width: int, random: np.random.Generator) -> list[Step]:
-    """The steps up to the last JPEG; a shrinking in two steps keeps those two in order."""
+    """Draw the steps up to the last JPEG and their order; two steps of a shrinking keep theirs."""
     to_size = partial(random_resize, height=height, width=width)
     kind = random.random()
     if kind < NEAREST_PROBABILITY:
@@ -100,10 +100,10 @@ def random_blur(image: np.ndarray, random: np.random.Generator, scale: int) -> n
 
 
 def gaussian_kernel(size: int, covariance: np.ndarray, shift: float = 0.0) -> np.ndarray:
-    """``exp(-d^T C^-1 d / 2)`` over (size, size) pixels, float32, divided by its sum.
+    """Compute ``exp(-d^T C^-1 d / 2)`` over (size, size) pixels, float32, divided by its sum.
 
-    ``d`` is the distance in (rows, columns) from the middle of the kernel, or from ``shift`` pixels
-    up and left of it.
+    covariance: (2, 2), of ``d``, the distance in (rows, columns) from the middle of the kernel.
+    shift: pixels by which that middle lies farther up and left.
     """
     precision = np.linalg.inv(covariance)
     offset = np.arange(size) - (size - 1) / 2 + shift
@@ -139,17 +139,17 @@ def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def random_resize(
     image: np.ndarray, random: np.random.Generator, height: int, width: int
 ) -> np.ndarray:
-    """Bilinear or bicubic, each either as OpenCV does it or as Pillow and MATLAB do.
+    """Resize by one of four methods of equal chance: bilinear or bicubic, as OpenCV or as Pillow.
 
-    The former samples the interpolated image at points, which aliases; the latter widens the kernel
-    when shrinking. Four equal chances.
+    The former samples the interpolated image at points, which aliases; the latter, as MATLAB,
+    widens the kernel when shrinking.
     """
     mode = "bilinear" if random.random() < 0.5 else "bicubic"
     return resize(image, height, width, mode, antialias=bool(random.random() < 0.5))
 
 
 def resize(image: np.ndarray, height: int, width: int, mode: str, antialias: bool) -> np.ndarray:
-    """(H, W, C) to (height, width, C), clipped to 0..1; both cover the same area."""
+    """Resize (H, W, C) to (height, width, C) over the same area, clipped to 0..1."""
     planes = torch.from_numpy(image).movedim(-1, 0)[None]
     resized = F.interpolate(
         planes, (height, width), mode=mode, align_corners=False, antialias=antialias
@@ -158,14 +158,14 @@ def resize(image: np.ndarray, height: int, width: int, mode: str, antialias: boo
 
 
 def shrink_loosely(image: np.ndarray, random: np.random.Generator, scale: int) -> np.ndarray:
-    """The first half of down-up sampling: 1 to 2 scale times smaller, to be resized later."""
+    """Shrink by 1 to 2 scale, the first half of down-up sampling."""
     factor = random.uniform(1, 2 * scale)
     height, width = (max(1, round(side / factor)) for side in image.shape[:2])
     return random_resize(image, random, height=height, width=width)
 
 
 def shrink_to_nearest(image: np.ndarray, random: np.random.Generator, scale: int) -> np.ndarray:
-    """Every ``scale``-th pixel, blurred first by a Gaussian of deviation 0.1 to 0.6 scale.
+    """Take every ``scale``-th pixel after a Gaussian blur of deviation 0.1 to 0.6 scale.
 
     Taken alone those pixels lie (scale - 1) / 2 pixels up and left of the middle of their block, so
     the kernel is off centre by as much.
@@ -179,7 +179,7 @@ def shrink_to_nearest(image: np.ndarray, random: np.random.Generator, scale: int
 
 
 def random_noise(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Gaussian noise, clipped to 0..1: white, the same in all channels, or correlated.
+    """Add Gaussian noise, independent in all channels, equal in them, or correlated; clip to 0..1.
 
     Probabilities 0.4, 0.4 and 0.2. The first two are of 2 to 25 levels. The third has the
     covariance ``(25 / 255)^2 U D U^T`` with a random rotation ``U`` and ``D`` diagonal in 0..1.
@@ -197,10 +197,10 @@ def random_noise(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def sometimes_jpeg(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """``random_jpeg`` nine times in ten."""
+    """Apply ``random_jpeg`` nine times in ten."""
     return random_jpeg(image, random) if random.random() < JPEG_PROBABILITY else image
 
 
 def random_jpeg(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """JPEG of quality 30 to 95, 4:2:0."""
+    """Compress as JPEG of quality 30 to 95, 4:2:0."""
     return to_floats(jpeg_compress(to_integers(image), JPEG_QUALITY, random))

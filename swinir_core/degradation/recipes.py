@@ -1,10 +1,10 @@
-"""Network inputs made from good images, for each task: at random for training, always alike for
+"""Network inputs made from good images, for each task: random ones for training, fixed ones for
 evaluation and validation.
 
-Good images are uint8 (scale*H, scale*W, C), inputs float32 (H, W, C) in 0..1, but for noise, which
-is neither clipped nor rounded. The fixed inputs are those of the reference implementation
-(https://github.com/JingyunLiang/SwinIR, main_test_swinir.py); for real-world super-resolution, of
-which the paper has pictures only, they are blind degradations with given seeds.
+Good images are uint8 (scale*H, scale*W, C), inputs float32 (H, W, C) in 0..1; noise is
+neither clipped nor rounded. The fixed inputs are those of the reference implementation
+(https://github.com/JingyunLiang/SwinIR, main_test_swinir.py); for real-world super-resolution, for
+which the paper gives no scores, they are blind degradations with given seeds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from ..images.color import rgb_to_gray, rgb_to_y, to_channels
 from ..images.levels import to_floats
 from ..images.metrics import JPEG_BLOCK
+from ..images.resize import bicubic_resize
 from .blind import degrade_blindly
-from .noise_and_jpeg import add_gaussian_noise, bicubic_resize, jpeg_compress
+from .noise_and_jpeg import add_gaussian_noise, jpeg_compress
 
 TASKS = ("sr", "real_sr", "denoise", "jpeg")
 NOISE_SEED = 0
@@ -33,7 +34,7 @@ def random_input(
     sigma: tuple[float, float] | None = None,
     quality: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """An input for training.
+    """Make an input for training.
 
     high: the good image, or a patch of it with ``MARGINS[task] * scale`` pixels around.
     random: decides on everything random; a generator in the same state gives the same bytes.
@@ -63,8 +64,9 @@ def fixed_input(
     sigma: float | None = None,
     quality: int | None = None,
 ) -> np.ndarray:
-    """An input for evaluation and validation, always the same for the same image.
+    """Make an input for evaluation and validation, which depends on the arguments only.
 
+    high: the good image.
     seed: of the blind degradation, for real-world super-resolution only.
     task, sigma, quality: as for ``random_input``, but one level.
     """
@@ -81,9 +83,10 @@ def fixed_input(
 
 
 def good_image(levels: np.ndarray, task: str, channels: int) -> np.ndarray:
-    """An image of a test set as its task takes it.
+    """Convert an image of a test set to the channels of its task.
 
     levels: uint8 (H, W, 1 to 4).
+    channels: 1 or 3.
     Returns uint8 (H, W, channels). Colour becomes gray by the luma that the reference
     implementation takes: of video range for JPEG, of full range for denoising.
     """

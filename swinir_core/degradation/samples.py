@@ -1,7 +1,5 @@
-"""The bundled pictures, clean or made worse by a chosen amount.
-
-Where they come from is told in ``samples/README.md``.
-"""
+"""The bundled pictures, clean or degraded by a chosen amount. ``samples/README.md`` names their
+sources."""
 
 from __future__ import annotations
 
@@ -12,7 +10,8 @@ import PIL.Image
 
 from ..images.color import rgb_to_gray
 from ..images.levels import to_floats, to_integers
-from .noise_and_jpeg import add_gaussian_noise, bicubic_resize, jpeg_compress
+from ..images.resize import bicubic_resize
+from .noise_and_jpeg import add_gaussian_noise, jpeg_compress
 
 _FOLDER = Path(__file__).parents[1] / "samples"
 _FILES = {
@@ -27,7 +26,7 @@ SAMPLES = tuple(_FILES)
 
 
 def read_sample(name: str) -> np.ndarray:
-    """A bundled picture, float32 (H, W, 3) in 0..1. Raises ``ValueError`` for another name."""
+    """Read a bundled picture, float32 (H, W, 3) in 0..1. Raises ``ValueError`` for other names."""
     if name not in _FILES:
         raise ValueError(f"There is no sample picture {name!r}; choose {', '.join(SAMPLES)}.")
     with PIL.Image.open(_FOLDER / _FILES[name]) as picture:
@@ -35,8 +34,10 @@ def read_sample(name: str) -> np.ndarray:
 
 
 def views(image: np.ndarray, count: int) -> list[np.ndarray]:
-    """The picture (H, W, C) itself, or ``count`` views of three quarters of it that move from its
-    upper left to its lower right corner, as the frames of a short video.
+    """Cut ``count`` views of a picture (H, W, C), as the frames of a short video.
+
+    Each is three quarters of the picture, from its upper left to its lower right corner; a single
+    one is the whole picture.
 
     The sides of a view are multiples of 24, so that they are even, as video files want them, also
     when divided by 2, 3 or 4. Raises ``ValueError`` for fewer than one.
@@ -62,18 +63,19 @@ def degraded(
     gray: bool = False,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture made worse, and what a perfect restoration of it would be.
+    """Degrade a picture; returns the result and its perfect restoration.
 
     image: (H, W, 3), float32 in 0..1.
     shrink: divides both sides, by MATLAB's bicubic.
-    noise: standard deviation of Gaussian noise, in levels of 255; the same for the same ``seed``.
-    jpeg_quality: libjpeg's, 1 to 100; ``None`` compresses nothing.
+    noise: standard deviation of Gaussian noise, in levels of 255.
+    jpeg_quality: libjpeg's, 1 to 100; ``None`` for no compression.
     gray: first reduces the picture to its luma, BT.601.
+    seed: of the noise.
     Returns float32 (h, w, 3) and (shrink * h, shrink * w, 3), both in 0..1 and after ``gray``, of
     three equal channels then. Noise and JPEG come after shrinking, in this order. The second is
     the picture itself, less what does not divide by ``shrink`` at its right and lower edge.
-    Raises ``ValueError`` where fewer than one pixel would be left, and for what the functions of
-    ``degradation`` refuse.
+    Raises ``ValueError`` where fewer than one pixel would be left, and for other noise and quality
+    than ``add_gaussian_noise`` and ``jpeg_compress`` take.
     """
     height, width, channels = image.shape
     if not 1 <= shrink <= min(height, width):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..degradation.noise_and_jpeg import bicubic_resize
 from ..images import metrics
 from ..images.levels import to_integers
+from ..images.resize import bicubic_resize
 from ..network.swinir import SwinIR
 from ..restoration.execution import Progress
 from ..restoration.inputs import check_inputs

@@ -1,8 +1,7 @@
-"""Which image files a command reads and where each result goes, settled before any work starts."""
+"""Finding the image files a command reads, and planning where each result goes."""
 
 import glob
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +10,16 @@ import PIL.Image
 
 from ..errors import ImageError
 from ..file_names import folded
-from ..files import is_one_file, nearest
-from .writing import FORMATS, IMAGE_SUFFIXES
+from ..files import nearest
+from .picture import FORMATS
 
 
 def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple[Path, Path]]:
-    """Every image that files, folders and glob patterns name, with its path inside the output.
+    """Find every image that files, folders and glob patterns name, with its path in the output.
 
     A name that exists is taken literally, whatever characters it has. Folders are searched to any
     depth and patterns may hold ``**``; both keep their inner folders in the output, and leave out
-    hidden files and, where ``output`` is a folder inside them, what is in there.
+    hidden files and, where ``output`` is a folder inside them, its contents.
 
     Raises ImageError for a name that leads to no image.
     """
@@ -28,22 +27,26 @@ def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Paths, relative to ``folder``, of the image files at any depth in it that are neither hidden
-    nor in a hidden folder, in an order that depends neither on the disk nor on the system."""
+    """Find the image files at any depth in ``folder`` that are neither hidden nor in a hidden
+    folder.
+
+    Returns paths relative to ``folder``, in an order that depends neither on the disk nor on the
+    system.
+    """
     return _images(folder, (inner.relative_to(folder) for inner in folder.rglob("*")))
 
 
 def plan_outputs(
     found: Sequence[tuple[Path, Path]], output: Path, suffix: str | None = None
 ) -> list[tuple[Path, Path]]:
-    """(source, target) of every image; ``suffix`` replaces that of the sources.
+    """Pair every image with the file its result is written to.
 
-    ``output`` is the target itself where there is one image and the name ends like an image's, and
-    a folder otherwise. A source named twice counts once.
-
-    Raises ImageError when two images would have one target, also where only the file system takes
-    two targets for one; when a target is another image still to be read; or when ``output`` cannot
-    be what it has to be.
+    found: images as from ``find_images``; one that is named twice counts once.
+    output: the target itself where there is one image and the name ends like an image's, and a
+    folder otherwise.
+    suffix: replaces those of the images.
+    Raises ImageError when two images would have one target, when a target is another image still
+    to be read, or when ``output`` cannot be what it has to be.
     """
     unique: dict[Path, tuple[Path, Path]] = {}
     for path, inside in found:
@@ -70,28 +73,26 @@ def plan_outputs(
 
 
 def _check_distinct(plan: Sequence[tuple[Path, Path]]) -> None:
-    """Raise ImageError where a result would take the place of another one or of another image."""
-    sources: dict[str, list[Path]] = defaultdict(list)
-    for source, _ in plan:
-        sources[folded(str(_real(source)))].append(source)
-    written: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
+    """Raise ImageError where a result would replace another one or another image.
+
+    Names that differ only in case or in how accents are composed are refused on every system: many
+    disks take them for one, and only writing to a disk would tell.
+    """
+    sources = {_key(source): source for source, _ in plan}
+    written: dict[str, tuple[Path, Path]] = {}
     for source, target in plan:
-        real = _real(target)
-        key = folded(str(real))
-        for other, its_target in written[key]:
-            if is_one_file(real, _real(its_target)):
-                where = f"{its_target} and {target}, which are one file there"
-                where = target if target == its_target else where
-                raise ImageError(
-                    f"{other} and {source} would both be written to {where}; "
-                    "restore them into separate folders."
-                )
-        for other in sources.get(key, ()):
-            if _real(other) != _real(source) and is_one_file(real, _real(other)):
-                raise ImageError(
-                    f"{target} is itself to be restored; choose another output folder."
-                )
-        written[key].append((source, target))
+        key = _key(target)
+        if key in written:
+            other, its_target = written[key]
+            where = f"{its_target} and {target}, which many disks take for one file"
+            where = target if target == its_target else where
+            raise ImageError(
+                f"{other} and {source} would both be written to {where}; "
+                "restore them into separate folders."
+            )
+        if key in sources and _real(sources[key]) != _real(source):
+            raise ImageError(f"{target} is itself to be restored; choose another output folder.")
+        written[key] = source, target
 
 
 def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
@@ -99,27 +100,26 @@ def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
     with _naming(path):
         if path.is_dir():
             found = _without_results(path, images_in(path), output)
-            if not found:
-                raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF files in this folder.")
-            return found
-        if path.exists():
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
+            missing = "is in this folder"
+        elif path.exists():
+            if path.suffix.lower() not in FORMATS:
                 raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
             return [(path, Path(path.name))]
-        if not glob.has_magic(name):
+        elif glob.has_magic(name):
+            folder, pattern = _split_pattern(path)
+            # Path.glob refuses some patterns that shells accept.
+            matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
+            found = _without_results(folder, _images(folder, map(Path, matches)), output)
+            missing = "matches this pattern"
+        else:
             raise ImageError(f"{path}: no such file or folder.")
-
-        folder, pattern = _split_pattern(path)
-        # Path.glob refuses some patterns that shells accept.
-        matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
-        found = _without_results(folder, _images(folder, map(Path, matches)), output)
-        if not found:
-            raise ImageError(f"{name}: no PNG, JPEG, WebP or TIFF file matches this pattern.")
-        return found
+    if not found:
+        raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF file {missing}.")
+    return found
 
 
 def _split_pattern(path: Path) -> tuple[Path, str]:
-    """The longest leading folder that exists, and the pattern inside it."""
+    """Split a pattern into the longest leading folder that exists and the pattern inside it."""
     folder = Path(path.anchor)
     parts = path.relative_to(path.anchor).parts
     while (folder / parts[0]).is_dir():
@@ -128,11 +128,11 @@ def _split_pattern(path: Path) -> tuple[Path, str]:
 
 
 def _images(folder: Path, candidates: Iterable[Path]) -> list[Path]:
-    """Those candidates, relative to ``folder``, that are image files and not hidden, in order."""
+    """Sort those candidates, relative to ``folder``, that are image files and not hidden."""
 
     def wanted(inside: Path) -> bool:
         hidden = any(part.startswith(".") and part != ".." for part in inside.parts)
-        return not hidden and inside.suffix.lower() in IMAGE_SUFFIXES
+        return not hidden and inside.suffix.lower() in FORMATS
 
     # By its parts, because Windows compares paths without regard to capitals.
     in_order = sorted(filter(wanted, candidates), key=lambda inside: inside.parts)
@@ -142,8 +142,8 @@ def _images(folder: Path, candidates: Iterable[Path]) -> list[Path]:
 def _without_results(
     folder: Path, images: Iterable[Path], output: Path | None
 ) -> list[tuple[Path, Path]]:
-    """Each image with its path inside ``folder``, except what lies in an output folder there."""
-    results = _real(output) if output and output.suffix.lower() not in IMAGE_SUFFIXES else None
+    """Pair each image with its path inside ``folder``, except those in an output folder there."""
+    results = _real(output) if output and output.suffix.lower() not in FORMATS else None
     if results and _real(folder) not in results.parents:
         results = None
     return [
@@ -161,17 +161,22 @@ def _check_folder(folder: Path) -> None:
 
 
 def _names_a_file(output: Path) -> bool:
-    """Whether ``output`` is meant as a file; raises ImageError for an image format not written."""
+    """Tell whether ``output`` is meant as a file. Raises ImageError for a format not written."""
     suffix = output.suffix.lower()
     if output.is_dir():
         return False
-    if suffix not in IMAGE_SUFFIXES and suffix in PIL.Image.registered_extensions():
+    if suffix not in FORMATS and suffix in PIL.Image.registered_extensions():
         raise ImageError(f"{output}: the name must end in one of {', '.join(FORMATS)}.")
-    return suffix in IMAGE_SUFFIXES
+    return suffix in FORMATS
+
+
+def _key(path: Path) -> str:
+    """Name the file at ``path`` alike for every way to write the path."""
+    return folded(str(_real(path)))
 
 
 def _real(path: Path) -> Path:
-    """``path`` without symbolic links, as far as they lead anywhere."""
+    """Resolve symbolic links, as far as they lead anywhere."""
     # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
     return Path(os.path.realpath(path))
 

@@ -1,4 +1,4 @@
-"""A decoded picture: integers as the file has them, and floats of as many rows as are asked for."""
+"""A decoded picture: integers as the file holds them, converted to floats some rows at a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from PIL import ImageCms
 
 from ..images.levels import to_floats, to_integers
 
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WebP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+"""Format of each file-name suffix, in lower case."""
+
 Conversion = Callable[[np.ndarray], np.ndarray]
 """Samples (h, w, S) as a file has them to colours: float32 (h, w, C) in 0..1, C of 1 to 4."""
 
@@ -20,21 +30,31 @@ _STRIP = 64
 """Rows converted at a time."""
 
 
+@dataclass(frozen=True)
+class Metadata:
+    """Contents of an image file besides its pixels that survive restoration."""
+
+    bit_depth: int = 8
+    """Bits a sample in the file: 8 or 16."""
+
+    icc_profile: bytes | None = None
+    """ICC profile that fits the colours; None where the file had none."""
+
+    exif: bytes | None = None
+    """EXIF block beginning with ``Exif\\0\\0``, without orientation and pixel dimensions; None for
+    TIFF files, in which it is neither read nor written."""
+
+
 @dataclass
 class Picture:
-    """A picture the right way up, with what must survive restoration."""
+    """An upright picture."""
 
     samples: np.ndarray
     """Integers (H, W, S), in memory or on disk; may be a turned view."""
 
     to_colours: Conversion
 
-    bit_depth: int = 8
-    """Bits a sample in the file: 8 or 16."""
-
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
-    """As in ``Image``."""
+    metadata: Metadata = Metadata()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,7 +68,7 @@ class Picture:
         return self.to_colours(np.ascontiguousarray(self.samples[start:stop]))
 
     def levels(self) -> np.ndarray:
-        """The whole picture as uint8 (H, W, C), with never more than a few rows as floats."""
+        """The whole picture as uint8 (H, W, C); only a few rows at a time are held as floats."""
         levels = np.empty(self.shape, np.uint8)
         for start in range(0, len(levels), _STRIP):
             levels[start : start + _STRIP] = to_integers(self.rows(start, start + _STRIP))
@@ -56,8 +76,10 @@ class Picture:
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of (H, W, S) samples with an EXIF orientation applied: 1 to 8, anything else means
-    that they are upright."""
+    """Apply an EXIF orientation, 1 to 8, to samples (H, W, S); other values mean upright.
+
+    Returns a view.
+    """
     if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -68,8 +90,11 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def from_inks(profile: bytes | None, inverted: bool = False) -> Conversion:
-    """8-bit CMYK ink amounts, or what is left of 255 where they are ``inverted``; they become sRGB,
-    through their profile where it is a usable one."""
+    """Make the conversion of 8-bit CMYK to sRGB.
+
+    profile: ICC profile of the inks; ignored where it is damaged or of another colour space.
+    inverted: samples are 255 minus the amount of ink, as in JPEG files.
+    """
     transform = None
     if profile:
         srgb = ImageCms.createProfile("sRGB")

@@ -1,4 +1,4 @@
-"""PNG in and out: decoded into an array of the caller's, written as rows arrive.
+"""PNG: read into one array, written while rows arrive.
 
 Numbers in brackets are sections of the PNG specification, third edition (W3C).
 """
@@ -15,6 +15,7 @@ from typing import BinaryIO
 import imagecodecs
 import numpy as np
 
+from .picture import Metadata
 from .scratch import allocate
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -24,15 +25,16 @@ _HIDDEN = b"skIp"
 _COLOUR_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 
 _LEVEL = 4
-"""Of compression. With the filters below results are as large as those of libpng's defaults, and
-are made four to six times as fast; level 6 saves three percent and takes four times as long."""
+"""Compression level. With the filters below files are as large as with libpng's defaults and are
+made four to six times as fast; level 6 saves three percent and takes four times as long."""
 
 
 def read_png(path: Path, scratch: Path | None) -> tuple[np.ndarray, bytes | None]:
-    """The samples of a PNG file, uint8 or uint16 (H, W, C), and its eXIf chunk.
+    """Read the samples of a PNG file, uint8 or uint16 (H, W, C), and its eXIf chunk.
 
-    Palettes become RGB, a transparent colour becomes alpha and fewer than 8 bits become 8. Whatever
-    the decoder raises for a damaged file passes through.
+    Palettes become RGB, a transparent colour becomes alpha and fewer than 8 bits become 8.
+    ``scratch`` is the folder for samples larger than the memory. Whatever the decoder raises for a
+    damaged file passes through.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as png:
         chunks = _chunks(png)
@@ -54,20 +56,23 @@ def write_png(
     file: BinaryIO,
     strips: Iterable[np.ndarray],
     shape: tuple[int, int, int],
-    depth: int,
-    icc_profile: bytes | None,
-    exif: bytes | None,
+    metadata: Metadata,
 ) -> None:
-    """Write strips (h, W, C) of samples of 8 or 16 bits, together ``shape`` (H, W, C), C of 1 to 4,
-    one after another."""
+    """Write a PNG file.
+
+    file: open for writing.
+    strips: samples (h, W, C) of ``metadata.bit_depth`` bits, from top to bottom.
+    shape: (H, W, C) of all strips together, C of 1 to 4.
+    """
     height, width, channels = shape
+    depth = metadata.bit_depth
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     file.write(SIGNATURE)
     _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    if icc_profile:
-        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    if exif:
-        _write_chunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if metadata.icc_profile:
+        _write_chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc_profile))
+    if metadata.exif:
+        _write_chunk(file, b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
     compressor = zlib.compressobj(_LEVEL, strategy=zlib.Z_FILTERED)
     step = channels * depth // 8
     above = np.zeros((1, width * step), np.uint8)
@@ -83,10 +88,13 @@ def write_png(
 
 
 def filter_rows(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
-    """Bytes (h, n) and those of the rows above them to (h, 1 + n): of the five filters (9.2) the
-    one with the least sum of absolute differences (12.7), and before every row its number.
+    """Filter each row by that of the five filters (9.2) with the least sum of absolute differences
+    (12.7).
 
-    ``step`` is the number of bytes between a byte and its neighbour to the left.
+    rows: bytes (h, n).
+    above: the rows above them, (h, n).
+    step: number of bytes between a byte and its neighbour to the left.
+    Returns (h, 1 + n), the number of the filter before every row.
     """
     left, corner = np.zeros_like(rows), np.zeros_like(rows)
     left[:, step:] = rows[:, :-step]
@@ -105,7 +113,7 @@ def filter_rows(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
 
 
 def _chunks(png: mmap.mmap) -> list[tuple[bytes, int, int]]:
-    """Kind of every chunk, and where its data start and stop (5.3)."""
+    """List the chunks (5.3): kind, start and stop of the data."""
     chunks, start = [], len(SIGNATURE)
     while start < len(png):
         length, kind = struct.unpack_from(">I4s", png, start)
@@ -117,8 +125,8 @@ def _chunks(png: mmap.mmap) -> list[tuple[bytes, int, int]]:
 
 
 def _hide(png: mmap.mmap, start: int, stop: int) -> None:
-    """Make a chunk one that libpng knows nothing of; of others it may print warnings. The mapping
-    is a private one and the file stays what it is."""
+    """Give a chunk a kind that libpng skips; of others it may print warnings. The mapping is
+    private: the file is not changed."""
     png[start - 4 : start] = _HIDDEN
     png[stop : stop + 4] = struct.pack(">I", zlib.crc32(png[start:stop], zlib.crc32(_HIDDEN)))
 

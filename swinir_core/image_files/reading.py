@@ -1,4 +1,4 @@
-"""Image files opened and decoded. They are recognised by their content."""
+"""Opening PNG, JPEG, WebP and TIFF files, which are recognised by their content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..errors import ImageError
 from ..images.levels import to_floats
 from ..text import shown
 from . import tiff as image_tiff
-from .picture import Picture, from_inks, upright
+from .picture import Metadata, Picture, from_inks, upright
 from .png import SIGNATURE, read_png
 from .scratch import allocate
 
@@ -29,13 +29,13 @@ _JPEG_START_OF_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
 def open_image(path: str | Path, scratch: Path | None = None) -> Picture:
-    """Decode a PNG, JPEG, WebP or TIFF file, in full depth. Colours are converted by rows.
+    """Decode a PNG, JPEG, WebP or TIFF file in full depth; colours are converted by rows.
 
     Palettes become RGB, a transparent colour becomes alpha, CMYK becomes RGB (through its profile,
     which is then dropped).
 
-    Where the samples are a large part of the free memory they are kept on disk in the folder
-    ``scratch``, of which nothing is left afterwards; without one they are kept in memory.
+    Samples that would take a large part of the free memory are kept on disk in the folder
+    ``scratch``, where nothing is left afterwards; without one they are kept in memory.
 
     Raises ImageError, naming the file, when it is missing, damaged, of another format, an
     animation, a TIFF of several pages or of samples that are not 8- or 16-bit integers, or larger
@@ -83,10 +83,10 @@ def _open_png(path: Path, scratch: Path | None) -> tuple[Picture, int]:
         info = header.info
     # Pillow reduces 16-bit colour to 8 bits.
     samples, exif = read_png(path, scratch)
-    # What Pillow knows before it has decoded the pixels, which hold other forms of EXIF.
+    # Pillow has read the chunks before the pixels, where there may be other forms of EXIF.
     exif, orientation = _exif_without_orientation(info | ({"exif": exif} if exif else {}))
-    depth, profile = 8 * samples.itemsize, info.get("icc_profile")
-    return Picture(samples, to_floats, depth, profile, exif), orientation
+    metadata = Metadata(8 * samples.itemsize, info.get("icc_profile"), exif)
+    return Picture(samples, to_floats, metadata), orientation
 
 
 def _open_jpeg(path: Path, scratch: Path | None) -> tuple[Picture, int]:
@@ -99,12 +99,13 @@ def _open_jpeg(path: Path, scratch: Path | None) -> tuple[Picture, int]:
         _check_complete(jpeg)
         imagecodecs.jpeg8_decode(jpeg, out=samples if bands > 1 else samples[..., 0])
     if bands == 4:
-        return Picture(samples, from_inks(profile, inverted=True), 8, None, exif), orientation
-    return Picture(samples, to_floats, 8, profile, exif), orientation
+        inks = from_inks(profile, inverted=True)
+        return Picture(samples, inks, Metadata(exif=exif)), orientation
+    return Picture(samples, to_floats, Metadata(8, profile, exif)), orientation
 
 
 def _check_complete(jpeg: mmap.mmap) -> None:
-    """Raise ImageError for a JPEG without an end, for which libjpeg makes up what is missing."""
+    """Raise ImageError for a JPEG without an end, which libjpeg would fill up with gray."""
     at, scanning = 2, False
     while marker := _JPEG_MARKER.search(jpeg, at):
         if marker[0] == _JPEG_END and scanning:
@@ -116,7 +117,7 @@ def _check_complete(jpeg: mmap.mmap) -> None:
 
 
 def _open_webp(webp: bytes) -> tuple[Picture, int]:
-    """A WebP file has 2^28 pixels at most, so these are always kept in memory."""
+    """Decode WebP, always in memory: it has 2^28 pixels at most."""
     chunks, start = [], 12
     while start + 8 <= len(webp):
         kind, length = struct.unpack_from("<4sI", webp, start)
@@ -126,7 +127,7 @@ def _open_webp(webp: bytes) -> tuple[Picture, int]:
     extra = dict(chunks)
     exif, orientation = _exif_without_orientation({"exif": extra.get(b"EXIF")})
     samples = imagecodecs.webp_decode(webp)
-    return Picture(samples, to_floats, 8, extra.get(b"ICCP"), exif), orientation
+    return Picture(samples, to_floats, Metadata(8, extra.get(b"ICCP"), exif)), orientation
 
 
 def _refuse_animation(frames: int) -> None:
@@ -135,8 +136,11 @@ def _refuse_animation(frames: int) -> None:
 
 
 def _exif_without_orientation(info: dict[Any, Any]) -> tuple[bytes | None, int]:
-    """The EXIF block, in one of the forms Pillow knows, without what restoration makes untrue, and
-    the orientation it gave."""
+    """Take the EXIF block from ``info``, which may hold it in any form that Pillow knows.
+
+    Returns it without orientation and pixel dimensions, which restoration makes untrue, and the
+    orientation.
+    """
     carrier = PIL.Image.new("L", (1, 1))
     carrier.info = info
     try:
@@ -148,5 +152,5 @@ def _exif_without_orientation(info: dict[Any, Any]) -> tuple[bytes | None, int]:
             details.pop(Base.ExifImageHeight, None)
         return (exif.tobytes() if len(exif) else None), orientation
     except Exception:
-        # A damaged EXIF block is common and no reason to lose the picture.
+        # A damaged EXIF block is common and no reason to refuse the picture.
         return None, 1

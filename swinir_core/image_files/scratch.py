@@ -1,4 +1,4 @@
-"""Arrays that may be larger than the memory."""
+"""Arrays larger than the memory."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from numpy.typing import DTypeLike
 from ..errors import ImageError
 from ..files import nearest
 
-MEMORY_SHARE = 0.25
-"""An array that takes more than this part of the free memory is kept on disk."""
+MEMORY_FRACTION = 0.25
+"""Part of the free memory up to which an array is kept in memory."""
 
 
 def allocate(shape: tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> np.ndarray:
-    """An array to be filled: in memory, or where that is short, in a file in ``folder`` or in the
-    nearest folder above it that exists.
+    """Make an array to be filled: in memory or, where that is short, in a file in ``folder`` or in
+    the nearest folder above it that exists.
 
     The file has no name, or loses it with the array: nothing is left of it, however the process
     ends. Without a folder the array is always in memory.
 
-    Raises ImageError, to be continued with the name of the picture, when the disk cannot hold it.
+    Raises ImageError, without the name of the picture, when the disk cannot hold it.
     """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if folder is None or size <= MEMORY_SHARE * psutil.virtual_memory().available:
+    if folder is None or size <= MEMORY_FRACTION * psutil.virtual_memory().available:
         return np.empty(shape, dtype)
     folder = nearest(folder.absolute())
     free = shutil.disk_usage(folder).free

@@ -1,8 +1,10 @@
-"""TIFF in and out, by tifffile: 16 bits, tiles, planes, BigTIFF and every usual compression."""
+"""TIFF by tifffile: 16 bits, tiles, planes, BigTIFF and every usual compression."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import imagecodecs
@@ -12,7 +14,7 @@ from tifffile import DATATYPE, EXTRASAMPLE, PHOTOMETRIC, SAMPLEFORMAT
 
 from ..errors import ImageError
 from ..images.levels import to_floats
-from .picture import Conversion, Picture, from_inks
+from .picture import Conversion, Metadata, Picture, from_inks
 from .scratch import allocate
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -21,14 +23,23 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ICC_PROFILE, _ORIENTATION = 34675, 274
 _JPEG_COMPRESSIONS = (6, 7)
 _MOST_BYTES = 2**32 - 2**25
-"""Of samples in a file whose offsets have 32 bits, with room for tags and what does not deflate."""
+"""Samples that a file with offsets of 32 bits holds, less what tags and deflating may add."""
+
+_MOST_PAGES = 100
+"""Pages looked at; a damaged file may have a chain of pages without end."""
+
+_BUFFER_BYTES = 2**24
+"""Compressed strips or tiles that are read before they are decoded."""
+
+# Without a handler Python prints what tifffile says of a damaged file to the terminal.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def read_tiff(path: Path, scratch: Path | None) -> tuple[Picture, int]:
     """Read the one picture of a TIFF file, and its EXIF orientation, which is not applied yet.
 
-    Up to 8 bits a sample count as depth 8, 9 to 16 as depth 16. Each strip or tile of the file is
-    decoded by itself. The profile of CMYK, which becomes RGB, is dropped.
+    Up to 8 bits a sample count as depth 8, 9 to 16 as depth 16. The profile of CMYK, which becomes
+    RGB, is dropped. ``scratch`` is the folder for samples larger than the memory.
 
     Raises ImageError, without the file's name, for several pages, floating-point, signed or
     32-bit samples, and colour spaces other than gray, palette, RGB and 8-bit CMYK; whatever
@@ -41,14 +52,17 @@ def read_tiff(path: Path, scratch: Path | None) -> tuple[Picture, int]:
         profile = page.tags.valueof(_ICC_PROFILE)
         orientation = page.tags.valueof(_ORIENTATION, default=1)
         conversion = _conversion(page, profile)
-        samples = page.asarray(out=allocate(page.shape, page.dtype, scratch))
+        samples = page.asarray(
+            out=allocate(page.shape, page.dtype, scratch), buffersize=_BUFFER_BYTES
+        )
     if page.axes == "YX":
         samples = samples[..., None]
     elif page.axes == "SYX":
         samples = np.moveaxis(samples, 0, 2)
     if page.photometric == PHOTOMETRIC.SEPARATED:
         profile = None
-    return Picture(samples, conversion, 8 if page.bitspersample <= 8 else 16, profile), orientation
+    metadata = Metadata(8 if page.bitspersample <= 8 else 16, profile)
+    return Picture(samples, conversion, metadata), orientation
 
 
 def write_tiff(
@@ -56,17 +70,19 @@ def write_tiff(
     strips: Iterable[np.ndarray],
     rows: int,
     shape: tuple[int, int, int],
-    depth: int,
-    icc_profile: bytes | None,
+    metadata: Metadata,
 ) -> None:
-    """Write strips of ``rows`` rows each (the last may have fewer) of samples of 8 or 16 bits,
-    together ``shape`` (H, W, C), C of 1 to 4, one after another, deflated. Where they might not fit
-    a TIFF file, a BigTIFF is written."""
+    """Write a deflated TIFF file, or a BigTIFF where the samples might not fit a TIFF.
+
+    strips: samples (h, W, C) of ``metadata.bit_depth`` bits, from top to bottom.
+    rows: h of each strip; the last may have fewer.
+    shape: (H, W, C) of all strips together, C of 1 to 4.
+    """
     height, width, channels = shape
     profile_tag = []
-    if icc_profile:
-        profile_tag = [(_ICC_PROFILE, DATATYPE.UNDEFINED, len(icc_profile), icc_profile, True)]
-    dtype = np.dtype(f"u{depth // 8}")
+    if profile := metadata.icc_profile:
+        profile_tag = [(_ICC_PROFILE, DATATYPE.UNDEFINED, len(profile), profile, True)]
+    dtype = np.dtype(f"u{metadata.bit_depth // 8}")
     tifffile.imwrite(
         path,
         (_compress(strip) for strip in strips),
@@ -86,19 +102,21 @@ def write_tiff(
 
 
 def _compress(strip: np.ndarray) -> bytes:
-    """A strip (h, W, C), each sample as the difference from that of the pixel before it."""
+    """Deflate a strip (h, W, C), each sample as its difference from that of the pixel to the left
+    (TIFF's horizontal predictor)."""
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]
     return bytes(imagecodecs.deflate_encode(differences.tobytes()))
 
 
 def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The page that holds the picture; smaller copies of it (thumbnails) do not count."""
-    pages = [page.aspage() for page in file.pages]
-    pages = [page for page in pages if not page.is_reduced]
-    if len(pages) != 1:
-        raise ImageError(f"holds {len(pages)} pages; save each page as a file of its own first")
-    return pages[0]
+    """Find the page that holds the picture; smaller copies of it (thumbnails) do not count."""
+    pages = (page.aspage() for page in islice(file.pages, _MOST_PAGES))
+    # By offset, because a page may be followed by itself or by one before it.
+    full = {page.offset: page for page in pages if not page.is_reduced}
+    if len(full) != 1:
+        raise ImageError(f"holds {len(full)} pages; save each page as a file of its own first")
+    return full.popitem()[1]
 
 
 def _check_samples(page: tifffile.TiffPage) -> None:
@@ -111,7 +129,7 @@ def _check_samples(page: tifffile.TiffPage) -> None:
 
 
 def _conversion(page: tifffile.TiffPage, profile: bytes | None) -> Conversion:
-    """What makes colours of the page's samples."""
+    """Choose the conversion of the page's samples to colours. Raises ImageError."""
     if page.axes not in ("YX", "YXS", "SYX"):
         raise ImageError(f"holds a volume of shape {page.shape}; save each slice as a file first")
     if page.photometric == PHOTOMETRIC.SEPARATED:

@@ -14,7 +14,7 @@ Image = TypeVar("Image", np.ndarray, torch.Tensor)
 
 
 def rgb_to_y(image: Image) -> Image:
-    """The Y channel in which the paper's super-resolution scores are measured.
+    """Compute the Y channel in which the paper's super-resolution scores are measured.
 
     BT.601 with footroom and headroom, as MATLAB's ``rgb2ycbcr``: (..., 3) to (...), 16..235 for
     uint8 and 16/255..235/255 for floating point.
@@ -26,7 +26,7 @@ def rgb_to_y(image: Image) -> Image:
 
 
 def rgb_to_gray(image: Image) -> Image:
-    """Full-range BT.601 luma, (..., 3) to (...): what a one-channel model sees of a colour image.
+    """Compute full-range BT.601 luma, (..., 3) to (...), the input of a one-channel model.
 
     As MATLAB's ``rgb2gray`` and the Y of JPEG files; white stays white.
     """
@@ -35,14 +35,14 @@ def rgb_to_gray(image: Image) -> Image:
 
 
 def without_alpha(image: Image) -> Image:
-    """The colours of an image of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels."""
+    """Take the colours of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels."""
     return image[..., :3] if image.shape[-1] > 2 else image[..., :1]
 
 
 def to_channels(
     levels: np.ndarray, channels: int, luma: Callable[[np.ndarray], np.ndarray] = rgb_to_gray
 ) -> np.ndarray:
-    """An image as gray or RGB, without alpha.
+    """Convert an image to gray or RGB, without alpha.
 
     levels: uint8 (H, W, 1 to 4), channels as for ``without_alpha``.
     channels: 1 or 3. Gray becomes three equal channels, colour its ``luma``, rounded.
@@ -57,7 +57,7 @@ def to_channels(
 
 
 def _floating(image: Image) -> tuple[Image, float]:
-    """The image as floating point, and its white."""
+    """Convert to floating point; returns the image and the value of white."""
     if image.shape[-1:] != (3,):
         raise ValueError(f"expected an RGB image (..., 3), got {tuple(image.shape)}")
     if isinstance(image, torch.Tensor):

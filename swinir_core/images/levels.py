@@ -3,7 +3,7 @@
 Rounding is to the nearest integer, halves to the even one, as NumPy's ``round`` does it: the
 reference implementation writes its results with ``(output * 255.0).round().astype(np.uint8)``
 (main_test_swinir.py), and published scores are of those. MATLAB's bicubic, which rounds halves up
-between its two axes, is in ``degradation``.
+between its two axes, is in ``resize``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def to_integers(pixels: np.ndarray, depth: int = 8) -> np.ndarray:
-    """0..1 to 0..2^depth - 1, values outside clipped.
+    """Convert 0..1 to 0..2^depth - 1; values outside are clipped.
 
     pixels: any shape, floating point, not NaN; multiplied in float32.
     Returns the same shape, uint8 for a depth of 8 and uint16 for others, in C order.
@@ -23,7 +23,7 @@ def to_integers(pixels: np.ndarray, depth: int = 8) -> np.ndarray:
 
 
 def to_floats(integers: np.ndarray, highest: int | None = None) -> np.ndarray:
-    """0..``highest``, by default the highest of their type, to 0..1, float32 of the same shape."""
+    """Convert 0..``highest``, by default the highest of their type, to 0..1 in float32."""
     floats = integers.astype(np.float32)
     floats /= highest or np.iinfo(integers.dtype).max
     return floats

@@ -1,13 +1,14 @@
 """Image quality as the paper measures it: PSNR, SSIM and PSNR-B.
 
-Two images of the same shape, (H, W), (H, W, 1) or (H, W, 3), NumPy arrays or tensors; floating
-point means 0..1, uint8 means 0..255, and other types are refused. Nothing is rounded or clipped
-here: published scores are of outputs rounded to uint8 first. ``border`` pixels are ignored on
-every side (the scale, in the paper's super-resolution scores), and ``y_channel`` compares
-brightness only. What cannot be compared raises ``ValueError``.
+Values are those of the evaluation code of the reference implementation
+(https://github.com/JingyunLiang/SwinIR, utils/util_calculate_psnr_ssim.py). Nothing is rounded or
+clipped here: published scores are of outputs rounded to uint8 first. All functions take:
 
-Same values as the evaluation code of the reference implementation
-(https://github.com/JingyunLiang/SwinIR, utils/util_calculate_psnr_ssim.py).
+    image, reference: of one shape, (H, W), (H, W, 1) or (H, W, 3); floating point in 0..1 or uint8.
+    border: pixels ignored on every side; the scale, in the paper's super-resolution scores.
+    y_channel: compares the brightness of colour images only.
+
+They raise ``ValueError`` for images that cannot be compared.
 """
 
 import math
@@ -19,35 +20,27 @@ from torch import Tensor
 
 from .color import rgb_to_y
 
+Pixels = np.ndarray | Tensor
+
 JPEG_BLOCK = 8
 SSIM_LEAST = 11
-"""Pixels that SSIM needs inside the border along either side: its window."""
+"""Least side of an image inside the border for SSIM: its window."""
 
 PSNR_B_LEAST = 2 * JPEG_BLOCK
-"""Pixels that PSNR-B needs inside the border along either side."""
+"""Least side of an image inside the border for PSNR-B."""
 
 MOST_DECIBELS = 100.0
-"""What an image counts at most in a mean of PSNRs. One that is restored without any error has an
-infinite PSNR, which would hide all others; the limit keeps the mean rising with every image."""
+"""Upper limit of a PSNR in a mean. An image restored without any error has an infinite PSNR, which
+would hide all others."""
 
 
-def psnr(
-    image: np.ndarray | Tensor,
-    reference: np.ndarray | Tensor,
-    border: int = 0,
-    y_channel: bool = False,
-) -> float:
+def psnr(image: Pixels, reference: Pixels, border: int = 0, y_channel: bool = False) -> float:
     """Peak signal-to-noise ratio in dB; infinite for equal images."""
     planes, reference_planes = _planes(image, reference, border, y_channel)
     return _decibels((planes - reference_planes).square().mean().item())
 
 
-def ssim(
-    image: np.ndarray | Tensor,
-    reference: np.ndarray | Tensor,
-    border: int = 0,
-    y_channel: bool = False,
-) -> float:
+def ssim(image: Pixels, reference: Pixels, border: int = 0, y_channel: bool = False) -> float:
     """Structural similarity, 1 for equal images; the mean over channels for colour.
 
     Wang et al. 2004: 11x11 Gaussian window of deviation 1.5, wholly inside the image.
@@ -63,12 +56,7 @@ def ssim(
     return similarity.mean().item()
 
 
-def psnr_b(
-    image: np.ndarray | Tensor,
-    reference: np.ndarray | Tensor,
-    border: int = 0,
-    y_channel: bool = False,
-) -> float:
+def psnr_b(image: Pixels, reference: Pixels, border: int = 0, y_channel: bool = False) -> float:
     """PSNR with a penalty for visible 8x8 blocks in ``image``, for JPEG; the mean over channels.
 
     Yim and Bovik 2011, "Quality assessment of deblocked images". Not symmetric: blocks in the
@@ -83,13 +71,13 @@ def psnr_b(
 
 
 def _planes(
-    image: np.ndarray | Tensor,
-    reference: np.ndarray | Tensor,
-    border: int,
-    y_channel: bool,
-    least: int = 1,
+    image: Pixels, reference: Pixels, border: int, y_channel: bool, least: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Both images as (C, H, W) float64 in 0..1, cropped to ``least`` pixels a side or more."""
+    """Convert both images to (C, H, W) float64 in 0..1 without their borders.
+
+    Raises ``ValueError`` where they cannot be compared or fewer than ``least`` pixels are left
+    along a side.
+    """
     if image.shape != reference.shape:
         raise ValueError(f"shapes differ: {tuple(image.shape)} and {tuple(reference.shape)}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in (1, 3)):
@@ -103,7 +91,7 @@ def _planes(
     return _to_planes(image, border, y_channel), _to_planes(reference, border, y_channel)
 
 
-def _to_planes(image: np.ndarray | Tensor, border: int, y_channel: bool) -> Tensor:
+def _to_planes(image: Pixels, border: int, y_channel: bool) -> Tensor:
     tensor = torch.as_tensor(image).detach().cpu()
     if not tensor.is_floating_point() and tensor.dtype != torch.uint8:
         raise ValueError(
@@ -133,7 +121,8 @@ def _gaussian(planes: Tensor) -> Tensor:
 
 
 def _blocking_effect(plane: Tensor) -> float:
-    """How much larger steps across block edges are than other steps, for one plane (H, W).
+    """Blocking effect factor of one plane (H, W): by how much steps across block edges are larger
+    than other steps.
 
     The counts of edges are those of the reference implementation, which leaves one edge a row
     out where the side is no multiple of eight.

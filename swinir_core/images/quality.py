@@ -1,4 +1,4 @@
-"""How close batches of images come to what they should be, scored as the paper scores them."""
+"""Scores of batches of images against their references, by the paper's metrics."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .levels import to_integers
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over a batch."""
+    """Mean scores over a batch."""
 
     psnr: float
     """In dB; infinite where any image equals its reference."""
 
     ssim: float
-    """1 where all do."""
+    """1 where all images equal their references."""
 
     identical: int
-    """How many images equal their references, in the pixels and channels compared."""
+    """Number of images that equal their references in the pixels and channels compared."""
 
     count: int
 
@@ -46,7 +46,7 @@ def compare(
     y_channel: bool = True,
     scored: Callable[[int, int], None] | None = None,
 ) -> Quality:
-    """PSNR and SSIM of images, rounded to 8 bits as the paper's are.
+    """Compute PSNR and SSIM of images, rounded to 8 bits as the paper's are.
 
     images: (B, H, W, C), floating point in 0..1, C of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4
     (RGB, alpha); alpha is not compared and gray is taken as RGB of three equal channels.
@@ -87,7 +87,7 @@ def compare(
 
 
 def _rgb_levels(image: Tensor) -> np.ndarray:
-    """(H, W, C) in 0..1 to RGB in uint8, which scores are of."""
+    """Convert (H, W, C) in 0..1 to RGB in uint8, of which scores are. Raises ``ValueError``."""
     if not 1 <= image.shape[-1] <= 4:
         raise ValueError(
             f"An image to measure must have 1 to 4 channels, this one has {image.shape[-1]}."

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ImageError
+from ..images.resize import enlarge
 
 
 def stretched(mask: Tensor, height: int, width: int) -> Tensor:
@@ -48,42 +46,3 @@ def mix(image: Tensor, result: Tensor, mask: Tensor, scale: int) -> None:
     if scale != 1:
         mask = F.interpolate(mask[None, None], scale_factor=scale, mode="bilinear")[0, 0]
     result.copy_(enlarge(image, scale).lerp_(result, mask[..., None]))
-
-
-ENLARGE_MARGIN = 2
-"""Input rows beyond the edge of a part by which it is enlarged as in the whole image."""
-
-
-def enlarge(image: Tensor, scale: int) -> Tensor:
-    """(H, W, C), finite, to (scale * H, scale * W, C) float32 in 0..1 on the CPU, bicubically.
-
-    As ``F.interpolate`` does it, but to the last bit the same wherever in an image a pixel lies;
-    that computes its coordinates in float32.
-    """
-    # Limited before as well, because sums of very large values overflow to NaN.
-    image = image.float().cpu().clamp(0, 1)
-    if scale == 1:
-        return image
-    return _enlarge_side(_enlarge_side(image, 0, scale), 1, scale).clamp_(0, 1)
-
-
-def _enlarge_side(x: Tensor, side: int, scale: int) -> Tensor:
-    length = x.shape[side]
-    edges = x.narrow(side, 0, 1), x.narrow(side, length - 1, 1)
-    padded = torch.cat([edges[0], edges[0], x, edges[1], edges[1]], side)
-    out = x.new_empty((*x.shape[: side + 1], scale, *x.shape[side + 1 :]))
-    for phase in range(scale):
-        position = (phase + 0.5) / scale - 0.5
-        left = math.floor(position)
-        part = out.select(side + 1, phase).zero_()
-        for pixel in range(left - 1, left + 3):
-            part += padded.narrow(side, pixel + 2, length) * _cubic(abs(position - pixel))
-    return out.flatten(side, side + 1)
-
-
-def _cubic(distance: float) -> float:
-    """Keys 1981 (doi 10.1109/TASSP.1981.1163711), equation 8, with the -0.75 of PyTorch."""
-    a, d = -0.75, distance
-    if d <= 1:
-        return (a + 2) * d**3 - (a + 3) * d**2 + 1
-    return a * (d**3 - 5 * d**2 + 8 * d - 4)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ..devices import free_memory
+from ..images.resize import enlarge
 from .execution import Job, Progress, Run, make_jobs
 from .image_model import Ensemble, ImageModel
 from .inputs import Inputs, check_inputs
-from .masking import enlarge, mix
+from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
 from .tiles import TileSettings

@@ -12,9 +12,9 @@ import psutil
 import torch
 from torch import Tensor
 
+from ..images.resize import ENLARGE_MARGIN, enlarge
 from .execution import Progress, Run, make_jobs
 from .inputs import finite
-from .masking import ENLARGE_MARGIN, enlarge
 from .planning import RunPlan
 from .restorer import Restorer
 from .tiles import Span, TilePlan, TileSettings

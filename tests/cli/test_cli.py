@@ -18,10 +18,10 @@ import torch
 from swinir_core.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from swinir_core.checkpoints.models import DEFAULT_MODEL, ModelInfo, load_model
 from swinir_core.cli.main import main
-from swinir_core.image_files.writing import Image, read_image, write_image
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
 from swinir_core.restoration.restorer import Restorer
+from tests.support.image_files import Image, read_image, write_image
 from tests.support.reference import TINY
 
 ROOT = Path(__file__).parents[2]

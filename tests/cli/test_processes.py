@@ -15,7 +15,7 @@ import torch
 from swinir_core.cli.main import main
 from swinir_core.cli.options import UsageError
 from swinir_core.cli.processes import Processes, join_processes
-from swinir_core.image_files.writing import Image, read_image, write_image
+from tests.support.image_files import Image, read_image, write_image
 
 ROOT = Path(__file__).parents[2]
 NAMES = [f"{number}.png" for number in range(5)]

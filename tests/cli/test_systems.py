@@ -63,7 +63,7 @@ from pathlib import Path
 import numpy as np
 from swinir_core import Restorer, load_model
 from swinir_core.cli.main import main
-from swinir_core.image_files.writing import Image, write_image
+from tests.support.image_files import Image, write_image
 from tests.training.runs import config_text, save_photograph
 
 for number in range(3):

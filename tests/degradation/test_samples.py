@@ -12,10 +12,10 @@ from torch import Tensor
 
 import swinir_core
 from swinir_core.checkpoints.names import check_name
-from swinir_core.degradation.noise_and_jpeg import bicubic_resize
 from swinir_core.degradation.samples import SAMPLES, degraded, read_sample, views
 from swinir_core.images import metrics
 from swinir_core.images.quality import compare
+from swinir_core.images.resize import bicubic_resize
 
 FOLDER = Path(swinir_core.__file__).parent / "samples"
 

@@ -14,15 +14,16 @@ import torch
 from swinir_core import PRESETS, ImageError, SwinIRConfig
 from swinir_core.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli.main import main
-from swinir_core.degradation.noise_and_jpeg import bicubic_resize, jpeg_compress
+from swinir_core.degradation.noise_and_jpeg import jpeg_compress
 from swinir_core.degradation.recipes import fixed_input
 from swinir_core.evaluation.padding import SymmetricPadding
 from swinir_core.evaluation.protocol import Protocol, find_protocol
 from swinir_core.evaluation.scoring import mean_scores, paper_restorer, score, score_image
 from swinir_core.evaluation.test_sets import ImagePair, find_pairs, read_pair
-from swinir_core.image_files.writing import Image, write_image
 from swinir_core.images import metrics
+from swinir_core.images.resize import bicubic_resize
 from swinir_core.network.swinir import SwinIR
+from tests.support.image_files import Image, write_image
 
 X2 = SwinIRConfig(
     scale=2,

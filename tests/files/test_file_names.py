@@ -12,11 +12,10 @@ from swinir_core.checkpoints.names import check_name
 from swinir_core.cli.options import UsageError
 from swinir_core.errors import CheckpointError, ImageError, WriteError
 from swinir_core.file_names import folded, windows_fault
-from swinir_core.files import check_target, is_one_file
-from swinir_core.image_files import finding as image_files
+from swinir_core.files import check_target
 from swinir_core.image_files.finding import plan_outputs
-from swinir_core.image_files.writing import Image, write_image
 from swinir_core.text import listed, shown
+from tests.support.image_files import Image, write_image
 
 # What Windows makes of names
 
@@ -95,45 +94,27 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_names_that_a_file_system_may_take_for_one(tmp_path: Path, pair: str) -> None:
-    one, other = (tmp_path / "out" / name for name in PAIRS[pair])
-    assert folded(str(one)) == folded(str(other))
-    found = is_one_file(one, other)
-    assert not list(tmp_path.iterdir())
-    one.parent.mkdir(parents=True)
-    one.touch()
-    assert found == is_one_file(one, other) == other.exists()
-
-
-def test_names_that_no_file_system_takes_for_one(tmp_path: Path) -> None:
-    assert folded("a.png") != folded("b.png")
-    assert not is_one_file(tmp_path / "a.png", tmp_path / "b.png")
-    assert is_one_file(tmp_path / "a.png", tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_results_that_would_be_one_file_are_refused(
-    pair: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_that_a_file_system_may_take_for_one_are_refused(tmp_path: Path, pair: str) -> None:
     found = [(Path("somewhere", str(n), name), Path(name)) for n, name in enumerate(PAIRS[pair])]
+    with pytest.raises(ImageError, match=r"both be written to .*, which many disks take for one"):
+        plan_outputs(found, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
-    def on(path: Path, other: Path) -> bool:
-        return folded(str(path)) == folded(str(other))
 
-    monkeypatch.setattr(image_files, "is_one_file", on)
-    with pytest.raises(ImageError, match=r" would both be written to .*, which are one file there"):
-        plan_outputs(found, Path("out"))
-    monkeypatch.setattr(image_files, "is_one_file", lambda path, other: path == other)
+def test_names_that_no_file_system_takes_for_one() -> None:
+    assert folded("a.png") != folded("b.png")
+    found = [(Path("1/a.png"), Path("a.png")), (Path("2/b.png"), Path("b.png"))]
     assert len(plan_outputs(found, Path("out"))) == 2
 
 
-def test_a_result_in_the_place_of_another_spelling_of_an_input_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(image_files, "is_one_file", lambda path, other: path != other)
+def test_a_result_in_the_place_of_another_spelling_of_an_input_is_refused() -> None:
     found = [(Path("b.png"), Path("a.png")), (Path("out/A.png"), Path("c.png"))]
     with pytest.raises(ImageError, match=r"a\.png is itself to be restored"):
         plan_outputs(found, Path("out"))
+
+
+def test_an_image_may_be_replaced_by_another_spelling_of_its_name() -> None:
+    assert plan_outputs([(Path("out/A.png"), Path("a.png"))], Path("out"))
 
 
 # How names are printed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import signal
 import stat
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from swinir_core import files
+from swinir_core.errors import WriteError
 from swinir_core.files import remove_abandoned, replacing
 from tests.support.file_writers import (
     WRITERS,
@@ -59,8 +60,6 @@ def test_killed_after_any_number_of_bytes(folder: Path, name: str) -> None:
     left = [path.name for path in folder.iterdir() if path.name != name]
     assert len(left) == len(cuts(new))
     assert all(name.endswith(".part") for name in left)
-    remove_abandoned(folder)
-    assert os.listdir(folder) == [name]  # noqa: PTH208
 
 
 @posix
@@ -209,26 +208,32 @@ def test_of_two_hard_links_one_is_replaced(folder: Path) -> None:
 # Left behind
 
 
-def left_behind(folder: Path, machine: str, process: int, hours: float) -> Path:
-    path = folder / f".a-{machine}-{process}-0123abcd.part"
-    path.touch()
-    written = time.time() - hours * 3600
-    os.utime(path, (written, written))
-    return path
-
-
-@posix
-def test_only_what_nobody_is_writing_is_removed(folder: Path) -> None:
-    gone = forked(lambda: None)
-    ended(gone)
-    here = files._machine()
-    (folder / ".a-12-34.part").touch()  # of another program
-    (folder / "a.png").touch()
-    left_behind(folder, here, os.getpid(), 100)
-    left_behind(folder, "00000000", gone, 23)
-    kept = set(folder.iterdir())
-    left_behind(folder, here, gone, 0)
-    left_behind(folder, "11111111", os.getpid(), 25)
-    remove_abandoned(folder)
-    assert set(folder.iterdir()) == kept
+def test_only_what_nobody_has_written_to_for_a_day_is_removed(folder: Path) -> None:
+    with replacing(folder / "a.png") as part:
+        part.touch()
+        old = part.with_name(part.name.replace(".swinir-", ".swinir-0"))
+        for path, hours in ((part, 23), (old, 25), (folder / ".a-12.part", 25)):
+            path.touch()
+            written = time.time() - hours * 3600
+            os.utime(path, (written, written))
+        remove_abandoned(folder)
+        assert sorted(folder.iterdir()) == sorted([part, folder / ".a-12.part"])
     remove_abandoned(folder / "missing")
+
+
+def test_no_writer_takes_the_unfinished_file_of_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "a.txt"
+    with replacing(path) as part, replacing(path) as other:
+        assert part != other
+        part.write_text("one")
+        other.write_text("two")
+    assert path.read_text() == "one"
+
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "equal")
+    with replacing(path) as part:
+        part.write_text("three")
+        with pytest.raises(WriteError, match="File exists"), replacing(path):
+            pass
+    assert path.read_text() == "three"

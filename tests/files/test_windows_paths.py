@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from swinir_core.checkpoints import models, names
 from swinir_core.checkpoints.names import check_name
 from swinir_core.file_names import windows_fault
-from swinir_core.files import _part_name
 from swinir_core.image_files import finding as image_files
 from swinir_core.training import data as training_data
 from swinir_core.training.data import Patches, Photos
@@ -158,14 +157,6 @@ def test_a_name_is_refused_or_leads_into_the_folder_on_windows_too(name: str) ->
     assert windows_fault(path) is None
     # The same file by the name that is listed on either system.
     assert MODELS / PureWindowsPath(str(inside)) == MODELS / str(PureWindowsPath(inside))
-
-
-@given(st.text(min_size=1))
-def test_an_unfinished_file_has_a_name_that_windows_takes(stem: str) -> None:
-    stem = "name" + stem.replace("/", "").replace("\\", "")
-    part = _part_name(stem)
-    assert windows_fault(PureWindowsPath(stem)) or not windows_fault(PureWindowsPath(part))
-    assert len(part.encode()) <= 120
 
 
 @pytest.fixture

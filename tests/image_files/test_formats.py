@@ -15,8 +15,8 @@ from skimage import data
 
 from swinir_core.errors import ImageError
 from swinir_core.image_files import tiff as image_tiff
-from swinir_core.image_files.writing import Image, read_image, write_image
 from tests.support.image_bytes import DEEP, FLAT, pillow, quantised
+from tests.support.image_files import Image, read_image, write_image
 
 RGB = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 61, 3), dtype=np.uint8))
 

@@ -9,7 +9,6 @@ import pytest
 from PIL import ImageOps
 from PIL.ExifTags import IFD, Base
 
-from swinir_core.image_files.writing import Image, read_image, write_image
 from tests.support.image_bytes import (
     CMYK,
     GRAY,
@@ -21,6 +20,7 @@ from tests.support.image_bytes import (
     quantised,
     read_bytes,
 )
+from tests.support.image_files import Image, read_image, write_image
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

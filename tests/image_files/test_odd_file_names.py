@@ -14,12 +14,11 @@ import torch
 from swinir_core.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from swinir_core.cli.main import main
 from swinir_core.errors import CheckpointError, ImageError
-from swinir_core.files import replacing
 from swinir_core.image_files.finding import find_images
-from swinir_core.image_files.writing import Image, read_image, write_image
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
 from swinir_core.text import shown
+from tests.support.image_files import Image, read_image, write_image
 
 TINY = SwinIRConfig(2, 3, 12, (2,), (2,), 4, 2.0, "pixelshuffledirect")
 
@@ -110,14 +109,6 @@ def test_a_name_that_begins_like_an_option(model: str, arguments: list[str]) -> 
     picture(Path("-a.png"))
     assert main(["restore", "-o", "out", "--model", model, "--device", "cpu", *arguments]) == 0
     assert Path("out/-a.png").exists()
-
-
-@pytest.mark.parametrize("stem", ["x" * 255, "x" + "ü" * 127, "xyz" + "🎨" * 63])
-def test_the_unfinished_file_has_a_name_of_bounded_length(tmp_path: Path, stem: str) -> None:
-    with replacing(tmp_path / stem) as part:
-        part.touch()
-        assert len(os.fsencode(part.name)) < 100
-        assert part.name.startswith(f".{stem[:10]}")
 
 
 def test_a_name_that_gets_too_long_fails_alone(

@@ -1,5 +1,8 @@
 """Image files: what is read is what was stored, and what cannot be read is said."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -8,7 +11,6 @@ import PIL.Image
 import pytest
 
 from swinir_core.errors import ImageError
-from swinir_core.image_files.writing import read_image
 from tests.support.image_bytes import (
     BLACK_WHITE,
     DEEP,
@@ -16,10 +18,12 @@ from tests.support.image_bytes import (
     READABLE,
     RGB,
     RGBA,
+    followed,
     pillow,
     read_bytes,
     tiff,
 )
+from tests.support.image_files import read_image
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -43,6 +47,8 @@ def test_a_fax_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.pixels[..., 0], np.asarray(BLACK_WHITE))
 
 
+TWO_PAGES = pillow(RGB, "TIFF", save_all=True, append_images=[GRAY])
+
 NOT_READABLE = {
     # name: file, what the message says
     "empty": (b"", "empty"),
@@ -60,7 +66,12 @@ NOT_READABLE = {
     "wrong checksum": (pillow(RGB, "PNG").replace(b"IDAT", b"IDAT\1"), "damaged"),
     "animated png": (pillow(RGB, "PNG", save_all=True, append_images=[RGBA]), "2 frames"),
     "animated webp": (pillow(RGB, "WEBP", save_all=True, append_images=[GRAY]), "2 frames"),
-    "two pages": (pillow(RGB, "TIFF", save_all=True, append_images=[GRAY]), "2 pages"),
+    "two pages": (TWO_PAGES, "2 pages"),
+    "two pages in a circle": (followed(TWO_PAGES, 0), "2 pages"),
+    "more pages than are counted": (
+        followed(pillow(GRAY, "TIFF", save_all=True, append_images=[GRAY] * 109), 104),
+        "100 pages",
+    ),
     "float tiff": (tiff(DEEP.astype(np.float32), photometric="rgb"), "32-bit IEEEFP"),
     "32-bit tiff": (tiff(DEEP.astype(np.uint32), photometric="rgb"), "32-bit UINT"),
     "signed tiff": (tiff(DEEP.astype(np.int16), photometric="rgb"), "16-bit INT"),
@@ -84,6 +95,19 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str) -> N
         read_bytes(tmp_path, data)
     assert str(raised.value).startswith(str(tmp_path / "picture"))
     assert "\n" not in str(raised.value)
+
+
+def test_what_tifffile_notes_of_a_file_is_not_printed(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(READABLE["tiff whose next page is not there"][0])
+    code = "from swinir_core.image_files.reading import open_image; open_image('a.tif')"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from swinir_core.errors import ImageError
 from swinir_core.image_files import writing as image_io
-from swinir_core.image_files.writing import Image, check_writable, read_image, write_image
+from swinir_core.image_files.writing import check_writable
 from tests.support.image_bytes import DEEP, FLAT, quantised
+from tests.support.image_files import Image, read_image, write_image
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -75,7 +76,7 @@ REFUSED = {
 def test_what_a_format_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
     file, shape, reason = REFUSED[name]
     with pytest.raises(ImageError, match=reason):
-        check_writable(tmp_path / file, *shape)
+        check_writable(tmp_path / file, shape)
     with pytest.raises(ImageError, match=file):
         write_image(tmp_path / file, Image(np.zeros(shape, np.float32)))
     assert not list(tmp_path.iterdir())

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from swinir_core import Cancelled, ImageError, Restorer, SwinIR, TileSettings
 from swinir_core.errors import PrecisionError
 from swinir_core.images.color import rgb_to_gray
+from swinir_core.images.resize import ENLARGE_MARGIN, enlarge
 from swinir_core.restoration.execution import Job
 from swinir_core.restoration.image_model import Ensemble
 from swinir_core.restoration.inputs import check_inputs
-from swinir_core.restoration.masking import ENLARGE_MARGIN, enlarge
 from tests.support.reference import SMALL, network
 
 

@@ -23,15 +23,16 @@ from hypothesis import strategies as st
 from PIL.ExifTags import Base
 
 from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
-from swinir_core.cli.restore_file import restore_file
+from swinir_core.cli.restore import restore_file
 from swinir_core.errors import ImageError
-from swinir_core.image_files.picture import Picture
+from swinir_core.image_files import writing
+from swinir_core.image_files.picture import Metadata, Picture
 from swinir_core.image_files.reading import open_image
-from swinir_core.image_files.writing import read_image, write_image, write_rows
 from swinir_core.images.levels import to_floats
 from swinir_core.restoration import restorer as restorer_module
 from swinir_core.restoration.streaming import Stream
 from tests.support.image_bytes import READABLE, pillow, profile_where_every_ink_is_white, tiff
+from tests.support.image_files import read_image, write_image
 from tests.support.reference import GRAY, SMALL, network
 
 TILES = TileSettings("tiled", 32, 8)
@@ -45,7 +46,7 @@ MODELS = {1: network(GRAY), 2: network(SMALL), 3: network(replace(SMALL, scale=3
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every picture counts as larger than memory."""
-    monkeypatch.setattr("swinir_core.image_files.scratch.MEMORY_SHARE", 0)
+    monkeypatch.setattr("swinir_core.image_files.scratch.MEMORY_FRACTION", 0)
 
 
 def restored(source: Path, target: Path, tiles: TileSettings = TILES, **model: Any) -> str:
@@ -144,7 +145,7 @@ def check_file(source: Path, target: str, model: SwinIR, monkeypatch: pytest.Mon
     folder = source.parent
     write_image(folder / f"whole.{target}", replace(image, pixels=whole.numpy()))
     with monkeypatch.context() as patch:
-        patch.setattr("swinir_core.image_files.scratch.MEMORY_SHARE", 0)
+        patch.setattr("swinir_core.image_files.scratch.MEMORY_FRACTION", 0)
         restored(source, folder / f"rows.{target}", tiles, model=model)
     assert (folder / f"rows.{target}").read_bytes() == (folder / f"whole.{target}").read_bytes()
     assert names(folder) == sorted([source.name, f"rows.{target}", f"whole.{target}"])
@@ -259,7 +260,7 @@ def test_pixels_that_are_no_numbers_are_refused_in_any_band(tmp_path: Path) -> N
     bands = [np.zeros((300, 500, 3), np.float32) for _ in range(3)]
     bands[2][-1, -1, -1] = np.nan
     with pytest.raises(ImageError, match=r"out\.png was not written: some .* \(NaN\)"):
-        write_rows(tmp_path / "out.png", bands, (900, 500, 3))
+        writing.write_image(tmp_path / "out.png", bands, (900, 500, 3), Metadata())
     assert not names(tmp_path)
 
 
@@ -325,10 +326,13 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
+import tifffile
 import torch
 from swinir_core import Restorer, TileSettings
-from swinir_core.cli.restore_file import restore_file
+from swinir_core.cli.restore import restore_file
 from swinir_core.image_files import scratch
+from swinir_core.image_files.picture import Metadata
+from swinir_core.image_files.reading import open_image
 from swinir_core.image_files.tiff import write_tiff
 from tests.support.models import PretendModel
 
@@ -337,13 +341,18 @@ class Gray(PretendModel):
 
 torch.set_num_threads(1)
 strips = (np.full((100, 3000, 1), number, np.uint8) for number in range(30))
-write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), 8, None)
-scratch.MEMORY_SHARE = 0
+write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), Metadata())
+# Deflated without becoming smaller.
+large = {"rowsperstrip": 20, "compression": "deflate", "compressionargs": {"level": 0}}
+tifffile.imwrite("large.tif", np.zeros((12800, 12800), np.uint8), **large)
+scratch.MEMORY_FRACTION = 0
 model = Restorer(Gray(scale=2), "cpu", torch.float32)
 in_use = [line for line in open("/proc/self/status") if line.startswith("VmData")][0].split()[1]
 # The result takes 144 MB as floats, and a row of its tiles 36.
 limit = int(in_use) * 1024 + 80_000_000
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+assert open_image(Path("large.tif"), Path()).shape == (12800, 12800, 1)
+Path("large.tif").unlink()
 for target in sys.argv[1:]:
     tiles = TileSettings("tiled", 768, 0)
     restore_file(model, Path("in.tif"), Path(target), tiles, False, "", False)

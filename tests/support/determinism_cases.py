@@ -31,8 +31,9 @@ from swinir_core import (
 )
 from swinir_core.cli.main import main as command
 from swinir_core.degradation.blind import degrade_blindly
-from swinir_core.degradation.noise_and_jpeg import add_gaussian_noise, bicubic_resize, jpeg_compress
+from swinir_core.degradation.noise_and_jpeg import add_gaussian_noise, jpeg_compress
 from swinir_core.degradation.samples import degraded, read_sample
+from swinir_core.images.resize import bicubic_resize
 from swinir_core.network.initialisation import init_weights
 from swinir_core.restoration.overlap import pattern
 from swinir_core.training.start import train

@@ -16,7 +16,6 @@ import torch
 from swinir_core.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli.output import write_json
 from swinir_core.evaluation.test_sets import PixelPair
-from swinir_core.image_files.writing import Image, write_image
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
 from swinir_core.restoration.restorer import Restorer
@@ -24,6 +23,7 @@ from swinir_core.training.report import write_curves, write_rows, write_samples
 from swinir_core.training.saves import write_state
 from swinir_core.training.settings.files import find_config, read_config
 from swinir_core.training.start import start_folder
+from tests.support.image_files import Image, write_image
 from tests.support.models import PretendModel
 
 Write = Callable[[Path, int], object]

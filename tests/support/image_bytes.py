@@ -11,7 +11,7 @@ import PIL.Image
 import tifffile
 from PIL import ImageCms
 
-from swinir_core.image_files.writing import Image, read_image
+from tests.support.image_files import Image, read_image
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RANDOM = np.random.default_rng(0)
@@ -58,6 +58,18 @@ def tiff_with_thumbnail() -> bytes:
         writer.write(FLAT[..., :3], photometric="rgb")
         writer.write(FLAT[::2, ::2, :3], photometric="rgb", subfiletype=1)
     return file.getvalue()
+
+
+def followed(data: bytes, page: int | None = None) -> bytes:
+    """A little-endian TIFF whose last page is followed by one of its pages, or by nothing that is
+    in the file."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        offsets = [each.aspage().offset for each in file.pages]
+    (entries,) = struct.unpack_from("<H", data, offsets[-1])
+    changed = bytearray(data)
+    following = len(data) if page is None else offsets[page]
+    struct.pack_into("<I", changed, offsets[-1] + 2 + 12 * entries, following)
+    return bytes(changed)
 
 
 def tiff_row(bits: int, row: bytes, palette: tuple[int, ...] = ()) -> bytes:
@@ -195,4 +207,12 @@ READABLE = {
         255,
     ),
     "tiff with thumbnail": (tiff_with_thumbnail(), FLAT[..., :3], 255),
+    "tiff whose page follows itself": (followed(pillow(GRAY, "TIFF"), 0), FLAT[..., 0], 255),
+    "tiff whose thumbnail is followed by the picture": (
+        followed(tiff_with_thumbnail(), 0),
+        FLAT[..., :3],
+        255,
+    ),
+    "tiff whose thumbnail follows itself": (followed(tiff_with_thumbnail(), 1), FLAT[..., :3], 255),
+    "tiff whose next page is not there": (followed(pillow(GRAY, "TIFF")), FLAT[..., 0], 255),
 }

@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from swinir_core.degradation.noise_and_jpeg import bicubic_resize
-from swinir_core.image_files import writing as image_io
 from swinir_core.image_files.picture import Picture
 from swinir_core.images.color import rgb_to_gray
+from swinir_core.images.resize import bicubic_resize
 from swinir_core.training.data import (
     Patches,
     Photos,
@@ -25,6 +24,7 @@ from swinir_core.training.data import (
 )
 from swinir_core.training.settings.settings import DegradationSettings, TaskSettings
 from swinir_core.training.tasks import Task, build_task
+from tests.support import image_files as image_io
 
 PLENTY = 2**30
 

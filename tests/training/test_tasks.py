@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from swinir_core.degradation.blind import degrade_blindly
-from swinir_core.degradation.noise_and_jpeg import bicubic_resize
 from swinir_core.evaluation.protocol import Protocol
+from swinir_core.images.resize import bicubic_resize
 from swinir_core.training.settings.settings import DegradationSettings, TaskSettings
 from swinir_core.training.tasks import Task, build_task
 

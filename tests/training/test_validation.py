@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from swinir_core.cli.main import main
-from swinir_core.degradation.noise_and_jpeg import bicubic_resize
 from swinir_core.errors import ImageError
 from swinir_core.evaluation.protocol import Protocol
 from swinir_core.evaluation.test_sets import PixelPair
 from swinir_core.images.metrics import psnr
+from swinir_core.images.resize import bicubic_resize
 from swinir_core.restoration.restorer import Restorer
 from swinir_core.training.report import (
     draw_curves,
