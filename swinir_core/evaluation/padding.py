@@ -11,11 +11,11 @@ from ..restoration.image_model import Wrapper
 
 
 class SymmetricPadding(Wrapper):
-    """A model whose images are padded as in the paper's evaluation: mirrored at the bottom and
-    right edge, the edge itself repeated, up to the next whole window even where they end with one.
+    """Model that pads its images as in the paper's evaluation.
 
-    Itself a model that a ``Restorer`` runs. Where an image is smaller than what it lacks, the
-    model pads the rest.
+    They are mirrored at the bottom and right edge, the edge itself repeated, up to the next whole
+    window, and by a full window if they end with one. An image smaller than its padding is
+    mirrored once; the wrapped model pads the rest.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""The protocol of the paper's tables: how a model is measured for its task.
+"""The protocol of the paper's tables for each task.
 
 ``docs/evaluation.md`` says how the steps follow the reference implementation
 (https://github.com/JingyunLiang/SwinIR, main_test_swinir.py), and what differs.
@@ -19,7 +19,7 @@ _UNTOUCHED = {"sr": "bicubic", "real_sr": "bicubic", "denoise": "noisy", "jpeg":
 
 @dataclass(frozen=True)
 class Protocol:
-    """How inputs are made from good images, and how results are scored."""
+    """Task and level of degradation, and the scores that follow from them."""
 
     task: str
     """One of ``TASKS``."""
@@ -48,12 +48,12 @@ class Protocol:
 
     @property
     def y_channel(self) -> bool:
-        """Whether scores compare the Y channel only, and not all channels."""
+        """True if scores compare the Y channel only, not all channels."""
         return self.enlarges
 
     @property
     def enlarges(self) -> bool:
-        """Whether the task is super-resolution."""
+        """True for super-resolution."""
         return self.task in ("sr", "real_sr")
 
     @property
@@ -65,12 +65,12 @@ class Protocol:
 
     @property
     def untouched(self) -> str:
-        """Label of the scores of the inputs themselves."""
+        """Label of the baseline, the scores of the inputs themselves."""
         return _UNTOUCHED[self.task]
 
 
 def short_name(task: str) -> str:
-    """The one of ``TASKS`` to which a task in the sense of ``SwinIRConfig`` belongs."""
+    """Shorten a task of ``SwinIRConfig`` to one of ``TASKS``: ``gray_jpeg`` to ``jpeg``."""
     return task if task == "real_sr" else task.rpartition("_")[2]
 
 
@@ -81,12 +81,20 @@ def find_protocol(
     quality: int | None = None,
     gray: bool = False,
 ) -> Protocol:
-    """The protocol for a model of ``config``: by default that of the model's own task, at sigma 25
-    or quality 10.
+    """Choose the protocol for a model.
 
-    Super-resolution takes RGB images whatever the model's channels are, of which a gray model
-    restores one by one; the other tasks take gray ones for a gray model and where ``gray`` says
-    so. Raises ``ValueError`` for what contradicts the model or the task.
+    Super-resolution takes RGB images for every model; a gray model restores their channels one by
+    one. The other tasks take gray images for a gray model.
+
+    Args:
+        config: of the model.
+        task: one of ``TASKS``; by default the model's own.
+        sigma: standard deviation of the noise in levels of 255; by default 25.
+        quality: quality of the JPEG files, 1 to 100; by default 10.
+        gray: take gray images for a colour model too.
+
+    Raises:
+        ValueError: a value that contradicts the model or the task.
     """
     task = task or short_name(config.task)
     if task not in TASKS:

@@ -21,7 +21,7 @@ from .test_sets import ImagePair, read_pair
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What one image scores, by the names in ``Protocol.metrics``; PSNR in dB."""
+    """Scores of one image, by the names in ``Protocol.metrics``; PSNR in dB."""
 
     name: str
     output: dict[str, float]
@@ -29,13 +29,13 @@ class ImageScores:
     """Scores of the input itself, which for super-resolution is enlarged by MATLAB's bicubic."""
 
     tiles: int
-    """Into how many the image was cut for want of memory; not quite the protocol where not 1."""
+    """Number of tiles; more than 1 for want of memory, which is not quite the protocol."""
 
 
 def paper_restorer(
     model: SwinIR, device: torch.device | str, dtype: torch.dtype, ensemble: bool = False
 ) -> Restorer:
-    """Run ``model`` as the paper's evaluation does, or with its x8 self-ensemble."""
+    """Make a restorer that pads as the paper's evaluation, or with its x8 self-ensemble."""
     return Restorer(SymmetricPadding(model), device, dtype, ensemble)
 
 
@@ -55,14 +55,13 @@ def restored(restorer: Restorer, low: np.ndarray, progress: Progress | None = No
 
 
 def untouched(low: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """An input as an image of the result's size, uint8: for super-resolution enlarged by MATLAB's
-    bicubic."""
+    """Convert an input to uint8 of the result's size; MATLAB's bicubic enlarges where needed."""
     levels = to_integers(low)
     return bicubic_resize(levels, protocol.scale) if protocol.enlarges else levels
 
 
 def score(image: np.ndarray, reference: np.ndarray, protocol: Protocol) -> dict[str, float]:
-    """The scores of ``protocol.metrics``; both images uint8 (H, W, C)."""
+    """Compute the scores of ``protocol.metrics``; both images are uint8 (H, W, C)."""
     of = {"PSNR": metrics.psnr, "SSIM": metrics.ssim, "PSNR-B": metrics.psnr_b}
     return {
         name: of[name.removesuffix("-Y")](image, reference, protocol.border, protocol.y_channel)
@@ -71,6 +70,6 @@ def score(image: np.ndarray, reference: np.ndarray, protocol: Protocol) -> dict[
 
 
 def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean over images of every score; of PSNRs none counts more than ``MOST_DECIBELS``."""
+    """Mean of every score over images; a PSNR counts ``MOST_DECIBELS`` at most."""
     most = metrics.MOST_DECIBELS
     return {name: sum(min(each[name], most) for each in scores) / len(scores) for name in scores[0]}

@@ -26,28 +26,28 @@ class ImagePair:
     """The good image."""
 
     low: Path | None
-    """Its input, where the set brings it."""
+    """Its input, if the set has one; otherwise the input is made."""
 
     seed: int
-    """Of its blind degradation: its place in the set."""
+    """Seed of its blind degradation: its place in the set."""
 
 
 class PixelPair(NamedTuple):
     """One image of a test set, read."""
 
     low: np.ndarray
-    """The network's input, float32 (H, W, C) in 0..1, but for noise."""
+    """The network's input, float32 (H, W, C) in 0..1; noise may exceed that."""
 
     high: np.ndarray
-    """What it should become, uint8 (scale*H, scale*W, C)."""
+    """The good image, uint8 (scale*H, scale*W, C)."""
 
 
 def find_pairs(folder: Path, protocol: Protocol) -> list[ImagePair]:
-    """The images of a folder, searched to any depth, or of its ``HR`` folder where it has one.
+    """List the images of a folder, searched to any depth, or of its ``HR`` folder if it has one.
 
     For super-resolution inputs are taken from ``LR_bicubic/X2/namex2.png`` beside
-    ``HR/name.png`` where the folder ``LR_bicubic/X2`` exists. Raises ``ImageError`` where there
-    are no images, and for an input that is missing there.
+    ``HR/name.png`` if the folder ``LR_bicubic/X2`` exists. Raises ``ImageError`` when there are
+    no images, and for an input that is missing.
     """
     high_folder = folder / "HR" if (folder / "HR").is_dir() else folder
     low_folder = folder / "LR_bicubic" / f"X{protocol.scale}"
@@ -67,8 +67,8 @@ def find_pairs(folder: Path, protocol: Protocol) -> list[ImagePair]:
 def read_pair(image: ImagePair, protocol: Protocol) -> PixelPair:
     """Read a good image, its sides cut to multiples of the scale, and read or make its input.
 
-    Raises ``ImageError`` for files that cannot be read or scored, and where the input that the
-    set brings has another size than follows from the good image.
+    Raises ``ImageError`` for files that cannot be read or scored, and when the size of a given
+    input does not follow from the good image.
     """
     scale = protocol.scale
     high = _read(image.high, protocol)
@@ -90,7 +90,7 @@ def read_pair(image: ImagePair, protocol: Protocol) -> PixelPair:
 
 
 def seed_of(image: ImagePair, protocol: Protocol) -> int | None:
-    """Seed of the randomness in an input; ``None`` where nothing is random."""
+    """Seed of the randomness in an input; ``None`` when nothing is random."""
     if image.low is None and protocol.task == "real_sr":
         return image.seed
     return NOISE_SEED if protocol.task == "denoise" else None

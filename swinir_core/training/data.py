@@ -1,4 +1,4 @@
-"""Training patches: photographs held in memory, cut, turned and degraded on the fly."""
+"""Training patches: photographs held in memory, cropped, turned and degraded on the fly."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from ..errors import ImageError
 from ..image_files.finding import images_in
 from ..image_files.reading import open_image
 from ..images.color import to_channels
-from ..images.levels import to_floats
+from ..images.levels import to_floats, to_integers
 from .tasks import Task
 
 
 def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
-    """Every image file that ``images_in`` finds in the folders, but not beneath the folders
-    ``without``.
+    """List the image files in the folders, to any depth, except those inside ``without``.
 
-    Raises ``ValueError`` for a folder that is none, and where there is no image at all.
+    Raises ``ValueError`` for what is not a folder, and when there is no image at all.
     """
     for folder in folders:
         if not folder.is_dir():
@@ -46,7 +45,7 @@ def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[P
 
 
 def read_pixels(path: Path, channels: int, scale: int = 1) -> np.ndarray:
-    """An image file as uint8 (H, W, channels), sides cut to multiples of ``scale``.
+    """Read an image file as uint8 (H, W, channels), sides cut to multiples of ``scale``.
 
     Alpha is dropped. Gray becomes three equal channels; colour becomes one by ``rgb_to_gray``.
     Raises ``ImageError``.
@@ -58,7 +57,7 @@ def read_pixels(path: Path, channels: int, scale: int = 1) -> np.ndarray:
 
 @dataclass
 class Photos:
-    """Photographs, in memory as uint8 (H, W, C) as far as they fit."""
+    """Photographs, held as uint8 (H, W, C) as far as the memory reaches."""
 
     task: Task
     paths: list[Path] = field(default_factory=list)
@@ -71,17 +70,40 @@ class Photos:
     too_small: list[Path] = field(default_factory=list)
     """Images smaller than one patch; skipped."""
 
-    _held: dict[int, np.ndarray] = field(default_factory=dict)
+    held: dict[int, np.ndarray] = field(default_factory=dict)
+    """Pixels of the photographs in memory, by their place in ``paths``."""
 
     @classmethod
     def read(
         cls, paths: Sequence[Path], task: Task, patch: int, memory: int, quiet: bool = False
     ) -> Photos:
-        """Read every file once and keep as many as ``memory`` bytes hold; the others are read anew
-        for each of their patches. Raises ``ValueError`` when none is usable."""
+        """Read every file once and hold as many as fit.
+
+        Args:
+            paths: image files.
+            task: what the patches are for.
+            patch: side of a patch in pixels of the network's input.
+            memory: bytes to fill; the other photographs are decoded anew for each patch.
+            quiet: show no progress bar.
+
+        Raises:
+            ValueError: not one of them is usable.
+        """
         photos = cls(task)
         for path in tqdm(paths, "reading", unit="image", disable=quiet or None):
-            memory -= photos._add(path, patch * task.scale, memory)
+            try:
+                pixels = read_pixels(path, task.channels, task.scale)
+            except ImageError:
+                photos.unreadable.append(path)
+                continue
+            if min(pixels.shape[:2]) < patch * task.scale:
+                photos.too_small.append(path)
+                continue
+            if pixels.nbytes <= memory:
+                photos.held[len(photos.paths)] = np.ascontiguousarray(pixels)
+                memory -= pixels.nbytes
+            photos.paths.append(path)
+            photos.sizes.append((pixels.shape[0], pixels.shape[1]))
         if not photos.paths:
             raise ValueError(
                 f"none of the {len(paths)} images can be trained on: {len(photos.unreadable)} "
@@ -91,36 +113,16 @@ class Photos:
             )
         return photos
 
-    def _add(self, path: Path, least: int, memory: int) -> int:
-        """Returns how many bytes are now held of it."""
-        try:
-            pixels = read_pixels(path, self.task.channels, self.task.scale)
-        except ImageError:
-            self.unreadable.append(path)
-            return 0
-        if min(pixels.shape[:2]) < least:
-            self.too_small.append(path)
-            return 0
-        self.paths.append(path)
-        self.sizes.append((pixels.shape[0], pixels.shape[1]))
-        if pixels.nbytes > memory:
-            return 0
-        self._held[len(self.paths) - 1] = np.ascontiguousarray(pixels)
-        return pixels.nbytes
-
-    @property
-    def held(self) -> int:
-        """How many are in memory."""
-        return len(self._held)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        if index in self._held:
-            return self._held[index]
-        return read_pixels(self.paths[index], self.task.channels, self.task.scale)
+    def rows(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` of a photograph, uint8 (stop - start, W, C)."""
+        if index in self.held:
+            return self.held[index][start:stop]
+        levels = to_integers(open_image(self.paths[index]).rows(start, stop))
+        return to_channels(levels[:, : self.sizes[index][1]], self.task.channels)
 
 
 class Patches(Dataset[tuple[Tensor, Tensor]]):
-    """Pairs of network input and wanted output, as many as a run takes.
+    """Pairs of network input and wanted output, without end.
 
     Pair ``step * batch + i`` is the ``i``-th of that step. It depends on the seed, the step and
     ``i`` alone: a resumed run, and one spread over several processes, sees the same batches.
@@ -141,38 +143,41 @@ class Patches(Dataset[tuple[Tensor, Tensor]]):
         """Input (C, patch, patch) and output (C, scale*patch, scale*patch), float32."""
         task = self.photos.task
         random = np.random.default_rng((self.seed, *divmod(number, self.batch)))
+        side, margin = self.patch * task.scale, task.margin * task.scale
         photo, top, left = self._position(random)
-        piece = cut(photo, top, left, self.patch * task.scale, task.margin * task.scale)
-        piece = np.ascontiguousarray(turned(piece, int(random.integers(8))))
-        low = task.degrade(piece, random)
-        return _to_tensor(_without(low, task.margin)), _to_tensor(
-            to_floats(_without(piece, task.margin * task.scale))
-        )
+        start = max(top - margin, 0)
+        rows = self.photos.rows(photo, start, min(top + side + margin, self.photos.sizes[photo][0]))
+        high = crop(rows, top - start, left, side, margin)
+        high = np.ascontiguousarray(turned(high, int(random.integers(8))))
+        low = _without(task.degrade(high, random), task.margin)
+        return _to_tensor(low), _to_tensor(to_floats(_without(high, margin)))
 
-    def _position(self, random: np.random.Generator) -> tuple[np.ndarray, int, int]:
+    def _position(self, random: np.random.Generator) -> tuple[int, int, int]:
+        """Draw a photograph, and the upper left corner of a patch in its pixels."""
         position = random.integers(self._position_ends[-1])
         index = int(np.searchsorted(self._position_ends, position, side="right"))
         scale = self.photos.task.scale
         columns = self.photos.sizes[index][1] // scale - self.patch + 1
         top, left = divmod(int(self._position_ends[index] - 1 - position), columns)
-        return self.photos[index], top * scale, left * scale
+        return index, top * scale, left * scale
 
 
-def cut(image: np.ndarray, top: int, left: int, side: int, margin: int) -> np.ndarray:
-    """A square with a margin; where that lies outside the image it is mirrored, as MATLAB does."""
+def crop(image: np.ndarray, top: int, left: int, side: int, margin: int) -> np.ndarray:
+    """Crop a square and a margin around it, which is mirrored outside the image as in MATLAB.
+
+    Returns (side + 2 * margin, side + 2 * margin, C).
+    """
     height, width = image.shape[:2]
-    above, before = max(margin - top, 0), max(margin - left, 0)
-    below, behind = (max(start + side + margin - end, 0)
-                     for start, end in ((top, height), (left, width)))  # fmt: skip
-    piece = image[max(top - margin, 0) : top + side + margin,
-                  max(left - margin, 0) : left + side + margin]  # fmt: skip
-    if above or before or below or behind:
-        piece = np.pad(piece, ((above, below), (before, behind), (0, 0)), "symmetric")
-    return piece
+    top, bottom = top - margin, top + side + margin
+    left, right = left - margin, left + side + margin
+    inside = image[max(top, 0) : bottom, max(left, 0) : right]
+    rows = (max(-top, 0), max(bottom - height, 0))
+    columns = (max(-left, 0), max(right - width, 0))
+    return np.pad(inside, (rows, columns, (0, 0)), "symmetric")
 
 
 def turned(image: np.ndarray, way: int) -> np.ndarray:
-    """One of the eight symmetries of the square, 0 to 7; a view."""
+    """Apply one of the eight symmetries of the square, 0 to 7. Returns a view."""
     if way & 1:
         image = image[::-1]
     if way & 2:
@@ -191,17 +196,27 @@ def _to_tensor(image: np.ndarray) -> Tensor:
 def batches(
     patches: Patches, steps: range, process: int, processes: int, workers: int, pin: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of the batch of each step, prepared ahead by ``workers`` processes."""
-    share = patches.batch // processes
-    first = process * share
-    numbers = (step * patches.batch + first + i for step in steps for i in range(share))
+    """Yield what one process of a run takes of the batch of each step.
+
+    Args:
+        patches: whose batch is that of all processes together.
+        steps: of the run.
+        process: number of this process, of ``processes``.
+        workers: processes that prepare batches ahead; 0 prepares them in this one.
+        pin: whether the batches lie in page-locked memory, for a GPU.
+
+    Returns inputs (B, C, patch, patch) and outputs (B, C, scale*patch, scale*patch), float32.
+    """
+    size = patches.batch // processes
+    first = process * size
+    numbers = (step * patches.batch + first + i for step in steps for i in range(size))
     # Forked workers share the photographs; others would each be sent a copy. Apple's libraries do
     # not survive a fork.
     methods = multiprocessing.get_all_start_methods()
     fork = workers > 0 and "fork" in methods and sys.platform != "darwin"
     loader = DataLoader(
         patches,
-        share,
+        size,
         sampler=numbers,
         num_workers=workers,
         pin_memory=pin,

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..evaluation.scoring import restored
 from ..evaluation.test_sets import PixelPair
 from ..files import replacing
+from ..images.color import to_channels
 from ..images.levels import to_integers
 from ..restoration.restorer import Restorer
 
@@ -25,12 +26,17 @@ if TYPE_CHECKING:
 LOG = "log.csv"
 CURVES = "curves.png"
 SAMPLES = "samples"
-TERMS = ("pixel", "perceptual", "gan", "critic")
-COLUMNS: tuple[str, ...] = ("step", "seconds", "learning_rate", "loss", *TERMS, "psnr", "ssim")
-"""Of the table. ``loss`` is the sum of ``pixel``, ``perceptual`` and ``gan``; ``critic`` is the
-discriminator's own. Losses are means since the line before, scores empty where none were taken."""
+FORMATS = {
+    "step": ".0f",
+    "seconds": ".1f",
+    "learning_rate": ".3e",
+    "loss": ".6f",
+    "psnr": ".4f",
+    "ssim": ".5f",
+}
+"""Columns of the table. The terms of ``loss``, the sum that is minimised, and the loss of the
+``critic`` follow. Losses are means since the line before; scores are empty without a validation."""
 
-_FORMATS = {"step": "d", "seconds": ".1f", "learning_rate": ".3e", "psnr": ".4f", "ssim": ".5f"}
 _CURVES = {"loss": "loss", "psnr": "PSNR, dB", "ssim": "SSIM"}
 _SAMPLE_SIDE = 192
 _GAP = 4
@@ -39,7 +45,7 @@ Row = dict[str, float]
 
 
 def read_rows(path: Path, step: int) -> list[Row]:
-    """The lines of a table up to ``step``: later ones are of steps a resumed run takes again."""
+    """Read the lines of a table up to ``step``; a resumed run takes the later steps again."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -51,33 +57,32 @@ def read_rows(path: Path, step: int) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """The table as CSV."""
+    """Write the table as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, [*FORMATS, *_terms(rows)], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _shown(key, value) for key, value in row.items()})
+        writer.writerow({name: format(row[name], FORMATS.get(name, ".6f")) for name in row})
     with replacing(path) as part:
         part.write_text(text.getvalue(), encoding="utf-8")
 
 
+def _terms(rows: Sequence[Row]) -> list[str]:
+    """Names of the losses that ``loss`` consists of, and of the discriminator's."""
+    return list(dict.fromkeys(name for row in rows for name in row if name not in FORMATS))
+
+
 def summary(row: Row, steps: int) -> str:
-    """A line for the terminal, with the time left at the speed of the run so far."""
-    losses = {name: row[name] for name in ("loss", *TERMS) if name in row}
-    if len(losses) == 2:  # the loss and its only term
-        del losses["pixel"]
+    """Format a line for the terminal, with the time left at the speed of the run so far."""
+    terms = _terms([row])
+    losses = ["loss", *terms] if len(terms) > 1 else ["loss"]
     parts = [f"step {int(row['step']):,} of {steps:,}"]
-    parts += [f"{name} {value:.5f}" for name, value in losses.items()]
+    parts += [f"{name} {row[name]:.5f}" for name in losses if name in row]
     if "psnr" in row:
         parts.append(f"PSNR {row['psnr']:.2f} dB, SSIM {row['ssim']:.4f}")
     left = row["seconds"] / max(row["step"], 1) * (steps - row["step"])
     parts.append(f"{tqdm.format_interval(left)} left")
     return "  ".join(parts)
-
-
-def _shown(column: str, value: float) -> str:
-    wanted = _FORMATS.get(column, ".6f")
-    return format(int(value) if wanted == "d" else value, wanted)
 
 
 def write_curves(path: Path, rows: Sequence[Row]) -> None:
@@ -115,35 +120,33 @@ def draw_curves(rows: Sequence[Row]) -> Figure:
 
 
 def write_samples(path: Path, restorer: Restorer, images: Sequence[PixelPair]) -> None:
-    """The middle of each image, a row each: input, output, truth. An input that is enlarged by
-    the model is shown with larger pixels."""
+    """Write the middle of each image as a row of a PNG file: input, output, truth.
+
+    The pixels of an input are enlarged by the scale of the model.
+    """
     rows = [_sample(restorer, image) for image in images]
     width = max(row.shape[1] for row in rows)
-    canvas = np.full((sum(row.shape[0] + _GAP for row in rows) - _GAP, width, 3), 255, np.uint8)
-    top = 0
-    for row in rows:
-        canvas[top : top + row.shape[0], : row.shape[1]] = row
-        top += row.shape[0] + _GAP
+    gaps = [((0, _GAP), (0, width - row.shape[1]), (0, 0)) for row in rows]
+    framed = [np.pad(row, gap, constant_values=255) for row, gap in zip(rows, gaps, strict=True)]
+    canvas = np.concatenate(framed)[:-_GAP]
     file = io.BytesIO()
     Image.fromarray(canvas).save(file, "PNG")
     _replace(path, file)
 
 
 def _sample(restorer: Restorer, image: PixelPair) -> np.ndarray:
+    """Input, output and truth side by side, uint8 (H, W, 3)."""
     scale = restorer.model.scale
     low = _middle(image.low, _SAMPLE_SIDE // scale)
     high = _middle(image.high, _SAMPLE_SIDE // scale * scale, scale)
     seen = to_integers(low).repeat(scale, axis=0).repeat(scale, axis=1)
     white = np.full((high.shape[0], _GAP, 3), 255, np.uint8)
-    seen, output, high = (
-        part if part.shape[2] == 3 else part.repeat(3, axis=2)
-        for part in (seen, restored(restorer, low), high)
-    )
+    seen, output, high = (to_channels(part, 3) for part in (seen, restored(restorer, low), high))
     return np.concatenate([seen, white, output, white, high], axis=1)
 
 
 def _middle(image: np.ndarray, side: int, grid: int = 1) -> np.ndarray:
-    """At most ``side`` pixels each way, beginning at a multiple of ``grid``."""
+    """Crop to at most ``side`` pixels each way, beginning at a multiple of ``grid``."""
     top, left = (max(length - side, 0) // 2 // grid * grid for length in image.shape[:2])
     return image[top : top + side, left : left + side]
 

@@ -1,11 +1,11 @@
-"""What the machine beneath a training run offers: processes, arithmetic, allocator, signals."""
+"""The machine of a training run: processes, precision, memory, signals."""
 
 import contextlib
 import ctypes
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from typing import Any
 
 import psutil
 import torch
@@ -16,18 +16,20 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEEP_BELOW = 2**30
 
-
 _ACCELERATE_NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
     """Join the processes that ``accelerate launch`` or ``torchrun`` started, if any.
 
-    device: ``auto``, the launcher's choice or the best there is, or ``cpu``.
-    precision: of the forward pass; weights, their average and Adam's state are always float32.
-    ``auto`` is what ``accelerate launch --mixed_precision`` asks for; else bfloat16 where the
-    device computes in it directly, float32 where it would be emulated. Raises ``ValueError``
-    where the device lacks it.
+    Args:
+        device: ``auto``, the launcher's choice or the best there is, or ``cpu``.
+        precision: of the forward pass; weights, their average and Adam's state are always float32.
+            ``auto`` is what ``accelerate launch --mixed_precision`` asks for; else bfloat16 where
+            the device computes in it directly, float32 where it would be emulated.
+
+    Raises:
+        ValueError: the device lacks the precision.
     """
     found = PartialState(cpu=device == "cpu").device
     assert found is not None
@@ -43,14 +45,14 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
 
 
 def memory_for_images(processes: int) -> int:
-    """Bytes that each process may fill with photographs: half of what is free."""
+    """Bytes that each of ``processes`` may fill with photographs: half of the free memory."""
     return psutil.virtual_memory().available // 2 // processes
 
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Private and younger than our oldest PyTorch, but there is no public way to ask.
+    # Private functions, of a later PyTorch than the oldest we allow; there are no public ones.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(
         getattr(torch.cpu, check, lambda: False)() for check in checks
@@ -58,7 +60,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to hold on to freed memory. True where it agreed.
+    """Make glibc keep freed memory. Returns whether it does.
 
     Every step allocates the same activations again. By default glibc returns those beyond 32 MiB
     to the kernel in between, which must then clear every page anew.
@@ -72,15 +74,15 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets once; a second signal acts as it did before."""
+    """Yield an event that Ctrl-C or SIGTERM sets; a second signal acts as it did before."""
     stop = threading.Event()
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def restore() -> None:
         while previous:
             signal.signal(*previous.popitem())
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_signal(*_: Any) -> None:
         stop.set()
         restore()
 

@@ -1,4 +1,4 @@
-"""What a run keeps on disk to be used and to be resumed, and the weights it starts from."""
+"""Files of a run that are used and resumed from, and the weights a run starts from."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _NO_STATE = (
 
 
 class SaveError(WriteError):
-    """The disk refused a file of the run. What was saved before is whole."""
+    """A file of the run could not be written. What was saved before is whole."""
 
 
 def keeping_saves(write: Callable[[Path], object], run_dir: Path, name: str) -> None:
-    """``write(run_dir / name)``; raises ``SaveError`` naming the file and the way out."""
+    """Call ``write(run_dir / name)``. Raises ``SaveError``, naming the file and the way out."""
     # Not made anew: it may have been renamed, or be on a disk that was taken out.
     if not run_dir.is_dir():
         raise SaveError(
@@ -52,23 +52,26 @@ def keeping_saves(write: Callable[[Path], object], run_dir: Path, name: str) -> 
 
 
 def write_weights(path: Path, model: SwinIR, metadata: dict[str, str]) -> None:
-    """The weights as a model file, float32."""
+    """Write the weights as a model file, float32."""
     write_checkpoint(path, Checkpoint(model.config, model.state_dict(), metadata))
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Everything to continue from."""
-    # Through memory, because torch.save reports a full disk as a RuntimeError.
+    """Write everything that a resumed run needs."""
+    # In memory first, because torch.save reports a full disk as a RuntimeError.
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with replacing(path) as part:
-        # Not getbuffer(): Python 3.12.1 dies of one in the traceback of a failed write.
+        # Not getbuffer(), which crashes Python 3.12.1 when the write fails.
         part.write_bytes(buffer.getvalue())
 
 
 def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
-    """What ``write_state`` wrote, on the CPU. Raises ``ValueError`` where there is no run, where
-    the file is damaged or foreign, and where the run is of another network."""
+    """Read what ``write_state`` wrote, onto the CPU.
+
+    Raises ``ValueError`` when there is no run, when the file is damaged or of another kind, and
+    when the run is of another network.
+    """
     path = run_dir / STATE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -91,10 +94,19 @@ def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
     return state
 
 
-def take_over(model: SwinIR, checkpoint: Checkpoint, name: str) -> str:
-    """Load every weight of the same name and shape; returns a sentence about the others.
+def load_fitting(model: SwinIR, checkpoint: Checkpoint, name: str) -> str:
+    """Load the weights of a checkpoint whose name and shape fit the model.
 
-    Raises ``ValueError`` when none fits.
+    Args:
+        model: changed in place.
+        checkpoint: of any SwinIR.
+        name: of the checkpoint, for messages.
+
+    Returns:
+        A sentence about the weights that were loaded and the others.
+
+    Raises:
+        ValueError: not one weight fits.
     """
     own, given = model.state_dict(), checkpoint.state_dict
     fitting = {

@@ -1,4 +1,4 @@
-"""From a configuration to a run: its folder, its network, its images."""
+"""Start of a run: its folder, its network and its images, from a configuration."""
 
 from __future__ import annotations
 
@@ -23,27 +23,31 @@ from .data import Patches, Photos, image_paths
 from .losses.objective import Objective
 from .report import SAMPLES
 from .runtime import make_accelerator, memory_for_images
-from .saves import STATE, read_state, take_over
+from .saves import STATE, load_fitting, read_state
 from .settings.settings import SettingError, TrainConfig
 from .tasks import Task, build_task
 from .trainer import Trainer
 from .validation import baseline, read_validation, spread
 
 SETTINGS = "settings.toml"
-KEPT_APART = 20
-"""One training image in so many is validated on where no folder is given ..."""
-MOST_KEPT_APART = 8
-FEWEST_TO_SPARE = 5
-"""... but none of fewer than this, and at least one of more."""
+IMAGES_PER_KEPT = 20
+"""Training images for each one kept apart, if no folder to validate on is given."""
+
+MOST_KEPT = 8
+LEAST_IMAGES = 5
+"""Training images from which on at least one is kept apart."""
 
 log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, resume: bool = False) -> bool:
-    """Run as ``config`` says, in as many processes as the launcher started; see ``Trainer.run``.
+    """Train as ``config`` says, in the processes that the launcher started.
 
-    Raises ``SettingError`` for settings that do not fit the network or the machine, ``ValueError``
-    for folders, images and files that cannot be used, and what ``Trainer.run`` raises.
+    Returns whether the run reached its last step; see ``Trainer.run`` also for what it raises.
+
+    Raises:
+        SettingError: settings that do not fit the network or the machine.
+        ValueError: folders, images and files that cannot be used.
     """
     run = config.run
     accelerator = make_accelerator(run.device, run.precision)
@@ -55,7 +59,7 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
             check_folder(run.out, resume)
         start = read_start(config, resume)
         network = network_config(config, start)
-        # Read once, for other machines may not have the folder.
+        # Read by one process, because other machines may not have the folder.
         states = [read_state(run.out, network) if resume and main else None]
         broadcast_object_list(states)
         state = states[0]
@@ -63,10 +67,10 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
         model = SwinIR(network)
         init_weights(model, run.seed)
         if start and not resume:
-            log.info(take_over(model, start, str(run.start_from)))
+            log.info(load_fitting(model, start, str(run.start_from)))
 
         task = build_task(config.task, config.degradation)
-        images, paths = find_images(config, task)
+        images, paths = choose_images(config, task)
         if main:
             describe_validation(images, task.protocol)
         photos = Photos.read(
@@ -91,7 +95,7 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
 
 @contextmanager
 def messages(main: bool) -> Iterator[None]:
-    """Show what is logged while training, above the progress bar; of the main process only."""
+    """Show the log on the terminal, above the progress bar; of the main process only."""
     logger = logging.getLogger(__package__)
     handler, level = logging.StreamHandler(), logger.level
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -114,8 +118,10 @@ def check_folder(out: Path, resume: bool) -> None:
 
 
 def start_folder(config: TrainConfig) -> None:
-    """Make the folder and write down how the run was configured. Raises ``WriteError``, also where
-    the state could not be saved later."""
+    """Make the folder of the run and write its settings.
+
+    Raises ``WriteError``, also where the state could not be saved later.
+    """
     out = config.run.out
     with replacing(out / SETTINGS) as part:
         part.write_text(config.to_toml(), encoding="utf-8")
@@ -125,14 +131,14 @@ def start_folder(config: TrainConfig) -> None:
 
 
 def read_start(config: TrainConfig, resume: bool) -> Checkpoint | None:
-    """The checkpoint to start from; when resuming only where it settles the network."""
+    """Read the checkpoint to start from; when resuming, only if the network is that of it."""
     if config.run.start_from is None or (resume and config.network.is_given):
         return None
     return read_checkpoint(find_model(config.run.start_from))
 
 
 def network_config(config: TrainConfig, start: Checkpoint | None) -> SwinIRConfig:
-    """The network to train. Raises ``SettingError``."""
+    """Configuration of the network to train. Raises ``SettingError``."""
     data = config.data
     try:
         network = config.network.config(config.task, data.patch, start.config if start else None)
@@ -150,27 +156,31 @@ def network_config(config: TrainConfig, start: Checkpoint | None) -> SwinIRConfi
     return network
 
 
-def find_images(config: TrainConfig, task: Task) -> tuple[list[PixelPair], list[Path]]:
-    """The images to score, and the files to train on: neither what the run itself has written nor
-    what is scored."""
+def choose_images(config: TrainConfig, task: Task) -> tuple[list[PixelPair], list[Path]]:
+    """Read the images to score, and list the files to train on.
+
+    What is scored is not trained on, nor what the run itself has written.
+    """
     data = config.data
     if data.validate:
         images = read_validation(data.validate, task.protocol, data.validate_at_most)
         return images, image_paths(data.train, without=[config.run.out, data.validate])
     paths = image_paths(data.train, without=[config.run.out])
-    count = min(max(len(paths) // KEPT_APART, len(paths) >= FEWEST_TO_SPARE), MOST_KEPT_APART)
+    least = 1 if len(paths) >= LEAST_IMAGES else 0
+    count = min(max(len(paths) // IMAGES_PER_KEPT, least), MOST_KEPT)
     kept: dict[Path, PixelPair] = {}
     for seed, path in enumerate(spread(paths, count)):
         try:
             kept[path] = read_pair(ImagePair(path.name, path, None, seed), task.protocol)
         except ValueError:
-            continue  # It will be counted among those that cannot be trained on.
+            continue  # Photos.read counts it among those that cannot be trained on.
     names = listed([path.name for path in kept])
     log.info(f"kept apart for validation, as no folder is given: {names or 'no image'}")
     return list(kept.values()), [path for path in paths if path not in kept]
 
 
 def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> None:
+    """Log the number of validation images and the scores of their inputs, the baseline."""
     if images:
         psnr, ssim, *_ = baseline(images, protocol).values()
         count = _count(len(images), "validation image")
@@ -178,14 +188,14 @@ def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> None
 
 
 def describe_photos(photos: Photos) -> None:
-    """Say what will be trained on, and what not and why."""
+    """Log the number of photographs, and which files are skipped and why."""
     for reason, paths in (
         ("unreadable", photos.unreadable),
         ("smaller than a patch", photos.too_small),
     ):
         if paths:
             log.warning(f"skipped {len(paths)} {reason}: {listed(paths)}")
-    elsewhere = len(photos.paths) - photos.held
+    elsewhere = len(photos.paths) - len(photos.held)
     log.info(
         _count(len(photos.paths), "training image")
         + f", {elsewhere} of which do not fit into memory and are read for each patch"
@@ -194,8 +204,10 @@ def describe_photos(photos: Photos) -> None:
 
 
 def describe_changes(before: str, now: str) -> None:
-    """Say which settings differ from those the run was saved with: it will not be the run an
-    uninterrupted one would have been."""
+    """Log the settings that differ from those the run was saved with.
+
+    With other settings a resumed run is not the one it would have been without interruption.
+    """
     lines = set(before.splitlines())
     changed = [line for line in now.splitlines() if line not in lines]
     if changed:

@@ -1,4 +1,4 @@
-"""The restoration tasks, as training needs to know them."""
+"""A restoration task, as training needs to know it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .settings.settings import DegradationSettings, TaskSettings
 
 @dataclass(frozen=True)
 class Task:
-    """What training and validation need to know about a task."""
+    """Images, degradation and validation of a task."""
 
     channels: int
     """Of the patches: 1 (gray) or 3 (RGB)."""
@@ -24,18 +24,18 @@ class Task:
     """Output pixels per input pixel along one side."""
 
     margin: int
-    """Input pixels around a patch that its degradation depends on."""
+    """Input pixels around a patch on which its degradation depends."""
 
     degrade: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     """Makes the network's input, float32 (H, W, C), from a photograph or a patch of one, uint8
     (scale*H, scale*W, C); see ``random_input``. Can be pickled."""
 
     protocol: Protocol
-    """How the network is validated."""
+    """Protocol of the validation."""
 
 
 def build_task(task: TaskSettings, degradation: DegradationSettings) -> Task:
-    """The task that the settings describe, validated as ``swinir evaluate`` scores it."""
+    """Make the task that the settings describe, validated as ``swinir evaluate`` scores it."""
     name, level = short_name(task.name), degradation.validation_level
     sigma, quality = degradation.sigma, degradation.quality
     degrade = partial(random_input, task=name, scale=task.scale, sigma=sigma, quality=quality)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +42,8 @@ from .schedule import ema_decay, learning_rate
 from .settings.settings import TrainConfig
 from .validation import scores
 
-LOOK_EVERY = 10
-"""Steps between looks at the losses on a GPU, each of which waits for it."""
+READ_EVERY = 10
+"""Steps after which the losses are read from a GPU, which waits for it to finish them."""
 
 MOST_WORKERS = 8
 
@@ -51,11 +51,19 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """The weights, their running average, Adam, the step reached.
+    """The state of a run: weights, their running average, Adam, the step reached.
 
     The average is what is validated and written, as ``last.safetensors`` and, where its PSNR is
     the highest so far, as ``best.safetensors``; ``state.pt`` holds the rest. Files are replaced
     whole, so a crash leaves the previous ones. Only the main process writes.
+
+    Args:
+        model: the network to train, with its first weights.
+        objective: the losses that need no discriminator.
+        patches: pairs of network input and wanted output.
+        images: what is scored at each validation, and shown in the samples; may be empty.
+        config: all settings; ``config.run.out`` is the folder of the run.
+        accelerator: device, precision and processes.
     """
 
     def __init__(
@@ -85,16 +93,14 @@ class Trainer:
         if loss.gan_weight:
             self.critic = Critic(self.task.channels, loss, schedule.betas,
                                  config.run.seed, accelerator)  # fmt: skip
-        self.terms = ["pixel"]
-        self.terms += ["perceptual"] if loss.perceptual_weight else []
-        self.terms += ["gan", "critic"] if loss.gan_weight else []
+        self.terms = [*objective.losses, *(("gan", "critic") if self.critic else ())]
 
         self.step = 0
         self.seconds = 0.0
         self.best = -math.inf
         self.rows: list[Row] = []
         self.unlogged = np.zeros(len(self.terms) + 1)
-        """Sums of the losses since the last line of the table, and the number of steps."""
+        """Sums of the losses since the last line of the table, then the number of steps."""
 
     def run(self) -> bool:
         """Train to the last step. False when Ctrl-C or SIGTERM ended it early; saved either way.
@@ -122,22 +128,22 @@ class Trainer:
         run, last = self.config.run, self.config.schedule.steps
         begun = time.monotonic() - self.seconds
         saved = self.seconds
-        look_every = 1 if self.accelerator.device.type == "cpu" else LOOK_EVERY
+        read_every = 1 if self.accelerator.device.type == "cpu" else READ_EVERY
         inputs = self._batches()
-        unseen: list[Tensor] = []
+        unread: list[Tensor] = []
         with tqdm(initial=self.step, total=last, unit="step", disable=not self.main or None) as bar:
             while self.step < last:
-                unseen.append(self._take_step(*next(inputs)))
+                unread.append(self._take_step(*next(inputs)))
                 bar.update()
                 log_due = self.step % run.log_every == 0
                 validation_due = self.step == last or self.step % run.validate_every == 0
-                if not (log_due or validation_due or self.step % look_every == 0):
+                if not (log_due or validation_due or self.step % read_every == 0):
                     continue
                 self.seconds = time.monotonic() - begun
                 save_due = self.seconds - saved > 60 * run.save_minutes
-                means, stopping, save_due = self._look(unseen, stop.is_set(), save_due)
-                self.unlogged += [*(means * len(unseen)), len(unseen)]
-                unseen.clear()
+                means, stopping, save_due = self._read(unread, stop.is_set(), save_due)
+                self.unlogged += [*(means * len(unread)), len(unread)]
+                unread.clear()
                 bar.set_postfix({self.terms[0]: f"{means[0]:.4f}"}, refresh=False)
                 reported = log_due or validation_due or stopping
                 if reported:
@@ -167,13 +173,16 @@ class Trainer:
         )
 
     def _take_step(self, low: Tensor, high: Tensor) -> Tensor:
-        """Returns the losses in the order of ``terms``, on the device."""
+        """Take a step on a batch (B, C, H, W) and (B, C, scale*H, scale*W) of this process.
+
+        Returns the losses in the order of ``terms``, on the device.
+        """
         schedule, device = self.config.schedule, self.accelerator.device
         low, high = (tensor.to(device, non_blocking=True) for tensor in (low, high))
         rate = learning_rate(self.step, schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # Of stochastic depth, so that a resumed run draws what an uninterrupted one draws.
+        # For stochastic depth: a resumed run draws what an uninterrupted one draws.
         place = (self.config.run.seed, self.step, self.accelerator.process_index)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
 
@@ -198,14 +207,17 @@ class Trainer:
         averages: list[Tensor] = list(self.average.parameters())
         move(averages, list(self.model.parameters()), self.step)
 
-    def _look(
-        self, unseen: Sequence[Tensor], stopping: bool, save_due: bool
+    def _read(
+        self, unread: Sequence[Tensor], stopping: bool, save_due: bool
     ) -> tuple[np.ndarray, bool, bool]:
-        """The mean losses over steps and processes, whether any process was told to stop, and
-        whether the main one wants to save. Raises ``FloatingPointError``."""
-        sums = torch.stack(list(unseen)).sum(dim=0)
-        told = sums.new_tensor([len(unseen), stopping, self.main and save_due])
-        *sums, count, stopped, due = self._summed(torch.cat([sums, told]))
+        """Read the losses of some steps, and agree with the other processes.
+
+        Returns the mean losses over steps and processes, whether any process was told to stop, and
+        whether the main one wants to save. Raises ``FloatingPointError``.
+        """
+        sums = np.sum(torch.stack(list(unread)).tolist(), axis=0)
+        told = [*sums, len(unread), stopping, self.main and save_due]
+        *sums, count, stopped, due = np.sum(gather_object([told]), axis=0)
         means = np.array(sums) / count
         if not np.isfinite(means).all():
             way = "resume" if (self.out / STATE).exists() else "start again"
@@ -216,7 +228,7 @@ class Trainer:
         return means, stopped > 0, due > 0
 
     def _report(self, losses: dict[str, float], validate: bool) -> None:
-        """Add a line to the table; where scores are wanted, keep the best weights."""
+        """Add a line to the table; with ``validate``, score the average and keep the best."""
         rate = learning_rate(self.step, self.config.schedule)
         row: Row = {"step": self.step, "seconds": self.seconds, "learning_rate": rate}
         if losses:
@@ -235,8 +247,10 @@ class Trainer:
             self._write_weights(BEST, {"validation": scores})
 
     def _draw(self) -> None:
-        """New curves, and samples where the last line of the table has scores. Nothing depends on
-        these pictures, so all else is written before them."""
+        """Draw the curves, and the samples where the last line of the table has scores.
+
+        Nothing depends on these pictures, so all else is written before them.
+        """
         if not self.main:
             return
         self._write(CURVES, lambda path: write_curves(path, self.rows))
@@ -248,15 +262,12 @@ class Trainer:
             )
 
     def _scores(self) -> tuple[float, float]:
-        """Mean PSNR and SSIM of the average; each process takes its share of the images."""
-        share = self.images[self.accelerator.process_index :: self.accelerator.num_processes]
-        everyones = gather_object(scores(self.restorer, share, self.task.protocol))
-        psnr, ssim, *_ = mean_scores(everyones).values()
+        """Mean PSNR and SSIM of the average. The processes divide the images among themselves."""
+        own = self.images[self.accelerator.process_index :: self.accelerator.num_processes]
+        psnr, ssim, *_ = mean_scores(
+            gather_object(scores(self.restorer, own, self.task.protocol))
+        ).values()
         return psnr, ssim
-
-    def _summed(self, values: Tensor) -> list[float]:
-        """Over all processes."""
-        return cast(Tensor, self.accelerator.reduce(values)).tolist()
 
     def save(self) -> None:
         """Write the weights and the state to continue from."""
@@ -288,7 +299,7 @@ class Trainer:
         keeping_saves(write, self.out, name)
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from what ``read_state`` gave."""
+        """Continue from a state that ``read_state`` returned."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -15,21 +15,23 @@ Item = TypeVar("Item")
 
 
 def spread(items: Sequence[Item], at_most: int) -> list[Item]:
-    """``at_most`` of the items, evenly spaced, or all of fewer."""
+    """Choose ``at_most`` of the items, evenly spaced, or all if there are fewer."""
     count = min(len(items), at_most)
     return [items[i * len(items) // count] for i in range(count)]
 
 
 def read_validation(folder: Path, protocol: Protocol, at_most: int) -> list[PixelPair]:
-    """At most ``at_most`` images of a test set, evenly spread. Raises ``ImageError`` where there
-    are none, and when one of them cannot be scored."""
+    """Read at most ``at_most`` images of a test set, evenly spread over it.
+
+    Raises ``ImageError`` for a set without images, and when one of them cannot be scored.
+    """
     return [read_pair(pair, protocol) for pair in spread(find_pairs(folder, protocol), at_most)]
 
 
 def scores(
     restorer: Restorer, images: Sequence[PixelPair], protocol: Protocol
 ) -> list[dict[str, float]]:
-    """The scores of every image, by the names in ``Protocol.metrics``."""
+    """Scores of every image, by the names in ``Protocol.metrics``."""
     return [score(restored(restorer, low), high, protocol) for low, high in images]
 
 

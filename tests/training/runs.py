@@ -19,7 +19,7 @@ from swinir_core.training.losses.objective import Objective
 from swinir_core.training.runtime import make_accelerator
 from swinir_core.training.settings.files import read_config
 from swinir_core.training.settings.settings import TrainConfig, as_toml
-from swinir_core.training.start import find_images, network_config
+from swinir_core.training.start import choose_images, network_config
 from swinir_core.training.tasks import build_task
 from swinir_core.training.trainer import Trainer
 
@@ -110,7 +110,7 @@ def tiny_trainer(config: TrainConfig, seed: int = 0) -> Trainer:
     model = SwinIR(network_config(config, None))
     init_weights(model, seed)
     task = build_task(config.task, config.degradation)
-    images, paths = find_images(config, task)
+    images, paths = choose_images(config, task)
     photos = Photos.read(paths, task, config.data.patch, 2**30, quiet=True)
     patches = Patches(photos, config.data.patch, config.data.batch, config.run.seed)
     config.run.out.mkdir(parents=True, exist_ok=True)

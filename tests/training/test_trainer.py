@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from swinir_core.network.config import SwinIRConfig
+from swinir_core.network.initialisation import init_weights
 from swinir_core.network.swinir import SwinIR
-from swinir_core.training import init_weights
 from swinir_core.training.report import read_rows
 from swinir_core.training.runtime import make_accelerator
-from swinir_core.training.schedule import FINAL_SHARE, ema_decay, learning_rate
+from swinir_core.training.schedule import FINAL_FRACTION, ema_decay, learning_rate
 from swinir_core.training.settings.settings import ScheduleSettings
 from tests.training.runs import GAN, SR, tiny_config, tiny_trainer
 
@@ -121,8 +121,9 @@ def test_the_second_stage_of_real_world_training(folder: Path) -> None:
     objective = trainer.objective
     prediction, target = torch.rand(2, 2, 3, 32, 32)
     terms = objective(prediction, target)
-    assert objective.perceptual is not None
-    torch.testing.assert_close(terms["perceptual"], objective.perceptual(prediction, target) / 2)
+    weight, perceptual = objective.losses["perceptual"]
+    assert weight == 0.5
+    torch.testing.assert_close(terms["perceptual"], perceptual(prediction, target) / 2)
 
 
 def test_the_critic_gets_no_gradient_from_the_generator(folder: Path) -> None:
@@ -158,7 +159,7 @@ def test_cosine(steps: int) -> None:
     assert rates[top:] == sorted(rates[top:], reverse=True)
     middle = (steps + warm_up) / 2
     assert learning_rate(int(middle), schedule) == pytest.approx(5e-4, rel=0.02)
-    assert learning_rate(steps, schedule) == pytest.approx(1e-3 * FINAL_SHARE)
+    assert learning_rate(steps, schedule) == pytest.approx(1e-3 * FINAL_FRACTION)
 
 
 def test_the_average_is_short_at_first() -> None:

@@ -154,12 +154,12 @@ def test_samples_are_input_output_and_truth(tmp_path: Path) -> None:
 def test_the_table_is_read_back_up_to_a_step(tmp_path: Path) -> None:
     rows = [
         {"step": 10, "seconds": 1.5, "learning_rate": 2e-4, "loss": 0.25, "pixel": 0.25},
-        {"step": 20, "seconds": 3.0, "learning_rate": 1e-4, "psnr": 30.5, "ssim": 0.875},
+        {"step": 20, "seconds": 3.0, "learning_rate": 1e-4, "psnr": 30.5, "ssim": 0.875, "gan": 1},
     ]
     write_rows(tmp_path / "log.csv", rows)
     lines = (tmp_path / "log.csv").read_text().splitlines()
-    assert lines[0] == "step,seconds,learning_rate,loss,pixel,perceptual,gan,critic,psnr,ssim"
-    assert lines[1] == "10,1.5,2.000e-04,0.250000,0.250000,,,,,"
+    assert lines[0] == "step,seconds,learning_rate,loss,psnr,ssim,pixel,gan"
+    assert lines[1] == "10,1.5,2.000e-04,0.250000,,,0.250000,"
     assert read_rows(tmp_path / "log.csv", 20) == rows
     assert read_rows(tmp_path / "log.csv", 19) == rows[:1]
     assert read_rows(tmp_path / "none.csv", 1) == []

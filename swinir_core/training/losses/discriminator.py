@@ -1,4 +1,4 @@
-"""The critic of adversarial training, which judges every pixel."""
+"""The discriminator of adversarial training, which judges every pixel."""
 
 from itertools import pairwise
 
@@ -41,9 +41,9 @@ class UNetDiscriminator(nn.Module):
             )
         # Autocast would run the power iteration in half precision too.
         with torch.autocast(image.device.type, enabled=False):
-            return self._judge(image.to(self.first.weight.dtype))
+            return self._logits(image.to(self.first.weight.dtype))
 
-    def _judge(self, image: Tensor) -> Tensor:
+    def _logits(self, image: Tensor) -> Tensor:
         x = _activate(self.first(image))
         skips = []
         for conv in self.down:

@@ -1,7 +1,9 @@
-"""What a training step minimises: pixel loss, and for real-world images perceptual loss and GAN."""
+"""The sum that a training step minimises, and the discriminator that learns beside the network."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,30 +15,36 @@ from .discriminator import UNetDiscriminator
 from .perceptual import PerceptualLoss
 from .pixel import charbonnier, discriminator_loss, generator_loss, l1
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Prediction and target, both (B, C, H, W) in 0..1, to a scalar."""
+
 
 class Objective:
-    """The losses of the generator that need no second network in training, weighted."""
+    """Weighted losses of the network, by name, of those that need no discriminator.
+
+    A new loss is a weight in ``LossSettings`` and an entry of ``losses``.
+    """
 
     def __init__(self, settings: LossSettings, device: torch.device) -> None:
-        self.settings = settings
-        self.perceptual = None
+        pixel = l1 if settings.pixel == "l1" else partial(charbonnier, eps=settings.epsilon)
+        self.losses: dict[str, tuple[float, Loss]] = {"pixel": (1.0, pixel)}
         if settings.perceptual_weight:
-            self.perceptual = PerceptualLoss(settings.vgg19).to(device)
+            perceptual = PerceptualLoss(settings.vgg19).to(device)
+            self.losses["perceptual"] = (settings.perceptual_weight, perceptual)
 
     def __call__(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The terms whose sum is minimised, by name."""
-        settings = self.settings
-        if settings.pixel == "l1":
-            terms = {"pixel": l1(output, target)}
-        else:
-            terms = {"pixel": charbonnier(output, target, settings.epsilon)}
-        if self.perceptual:
-            terms["perceptual"] = settings.perceptual_weight * self.perceptual(output, target)
-        return terms
+        """The terms of the sum, each a scalar."""
+        return {name: weight * loss(output, target)
+                for name, (weight, loss) in self.losses.items()}  # fmt: skip
 
 
 class Critic:
-    """A discriminator that learns beside the network, with an Adam of its own."""
+    """A discriminator with its own Adam.
+
+    Args of the constructor: ``channels`` of the images, ``settings`` with the weight of the
+    generator's loss and the width of the discriminator, Adam's ``betas``, the ``seed`` of the
+    first weights, and the ``accelerator`` of the run.
+    """
 
     def __init__(
         self,
@@ -56,18 +64,18 @@ class Critic:
         self.prepared, self.optimizer = accelerator.prepare(self.network, adam)
 
     def adversarial(self, output: Tensor) -> Tensor:
-        """The weighted loss of the generator for being found out."""
-        # Not the prepared network: no gradient of its weights is wanted, nor to be averaged.
+        """Adversarial loss of the restoration network, times ``gan_weight``."""
+        # Not the prepared network, which would average gradients of its weights over processes.
         self.network.requires_grad_(False)
         loss = self.weight * generator_loss(self.network(output))
         self.network.requires_grad_(True)
         return loss
 
     def learn(self, output: Tensor, target: Tensor, rate: float) -> Tensor:
-        """One step of its own; returns its loss."""
+        """Take one step with learning rate ``rate``; returns the discriminator's own loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # In one batch, so that processes average their gradients once.
+        # Both in one batch, so that processes average their gradients once.
         logits = self.prepared(torch.cat([target, output.detach()]))
         loss = discriminator_loss(*logits.chunk(2))
         self.optimizer.zero_grad()

@@ -35,7 +35,7 @@ OPTIONS = {
 
 
 class ConfigError(ValueError):
-    """A configuration file, or an option that overrides it, cannot be used as it is."""
+    """A configuration file, or an option that overrides it, cannot be used."""
 
 
 _KINDS = typing.get_type_hints(TrainConfig)
@@ -64,7 +64,7 @@ def ready_configs() -> dict[str, Path]:
 
 
 def find_config(path_or_name: str) -> Path:
-    """A file, or a ready configuration by name. Raises ``ConfigError``."""
+    """Find a file, or a ready configuration by name. Raises ``ConfigError``."""
     ready = ready_configs()
     if path_or_name in ready:
         return ready[path_or_name]
@@ -109,7 +109,7 @@ def read_config(path: Path, options: Mapping[str, Any] | None = None) -> TrainCo
 
 
 def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
-    """Every table of the file, empty where it has none. Raises ``ConfigError``."""
+    """Read every table of the file; missing ones are empty. Raises ``ConfigError``."""
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -123,7 +123,7 @@ def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _checked(tables: dict[str, dict[str, Any]], base: Path) -> TrainConfig:
-    """Raises ``SettingError`` for the first fault, with the value as the file has it."""
+    """Check all values. Raises ``SettingError`` for the first fault, with the value of the file."""
     try:
         return CONFIG.validate_python(tables, context=base)
     except ValidationError as error:
@@ -141,12 +141,13 @@ def _checked(tables: dict[str, dict[str, Any]], base: Path) -> TrainConfig:
         raise SettingError(table, key, value, f"there is no such key; {advice}")
     kind = "too_long" if inner and first["type"] == "missing" else first["type"]
     reason = str(cause or _REASONS[kind].format(first["msg"].split()[-1]))
-    each = "each " * (bool(inner) and kind != "too_long" and isinstance(value, list))
-    raise SettingError(table, key, value, each + reason)
+    if inner and kind != "too_long" and isinstance(value, list):
+        reason = f"each {reason}"
+    raise SettingError(table, key, value, reason)
 
 
 def _check_encoding(config: TrainConfig) -> None:
-    """Raise ``ConfigError`` where a path has bytes that no settings file can hold."""
+    """Raise ``ConfigError`` for a path with bytes that are not UTF-8, as settings files are."""
     for line in config.to_toml().splitlines():
         if re.search("[\ud800-\udfff]", line):
             raise ConfigError(

@@ -24,7 +24,7 @@ BUNDLED = {path.stem for path in (Path(__file__).parents[2] / "weights").glob("*
 """Names of the bundled models."""
 
 CHECKS = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
-"""What is checked in every table besides the types."""
+"""Checks of every table besides the types."""
 
 
 class SettingError(ValueError):
@@ -41,7 +41,7 @@ class SettingError(ValueError):
 
 
 def as_toml(value: object) -> str:
-    """A value as it is written in a TOML file, on one line."""
+    """Format a value for a TOML file, on one line."""
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(as_toml, value))}]"
     if isinstance(value, (str, Path)):
@@ -60,7 +60,7 @@ def _choice(*choices: str) -> AfterValidator:
 
 
 def _path(value: object, info: pydantic.ValidationInfo) -> Path:
-    """Text becomes a path relative to the folder of the file, the context of the validation."""
+    """Make text a path in the folder of the settings file, the context of the validation."""
     if isinstance(value, str) and value:
         return (info.context or Path()) / Path(value).expanduser()
     if not isinstance(value, Path):
@@ -69,7 +69,7 @@ def _path(value: object, info: pydantic.ValidationInfo) -> Path:
 
 
 def _model_path(value: object, info: pydantic.ValidationInfo) -> Path:
-    """The name of a bundled model stays as it is."""
+    """Make text a path, but keep the name of a bundled model."""
     return Path(value) if isinstance(value, str) and value in BUNDLED else _path(value, info)
 
 
@@ -78,12 +78,12 @@ def _absolute(path: Path) -> Path:
 
 
 def _several(value: Any) -> Any:
-    """One path is a list of one."""
+    """Make one path a list."""
     return value if isinstance(value, (tuple, list)) else (value,)
 
 
 def _range(value: Any) -> Any:
-    """One number is both ends of a range."""
+    """Make one number both ends of a range."""
     return value if isinstance(value, (tuple, list)) else (value, value)
 
 
@@ -93,7 +93,7 @@ def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
-# The types of the settings; pydantic converts nothing to text, numbers and switches.
+# Types of the settings. The strict ones convert nothing, except a whole number to a float.
 Text = pydantic.StrictStr
 Count = Annotated[StrictInt, Field(ge=1)]
 CountOrZero = Annotated[StrictInt, Field(ge=0)]
@@ -115,14 +115,14 @@ class Table:
     """Base of the settings dataclasses; ``[task]`` in a file is ``TaskSettings`` here."""
 
     def fault(self, key: str, reason: str) -> SettingError:
-        """The error to raise for the value of ``key``."""
+        """Make the error to raise for the value of ``key``."""
         table = type(self).__name__.removesuffix("Settings").lower()
         return SettingError(table, key, getattr(self, key), reason)
 
 
 @dataclass(frozen=True, config=CHECKS)
 class TaskSettings(Table):
-    """What the network is to do."""
+    """Task of the network."""
 
     name: Annotated[Text, _choice(*TASKS)]
 
@@ -130,7 +130,7 @@ class TaskSettings(Table):
     """Output pixels per input pixel along one side; only for the three super-resolution tasks."""
 
     gray: StrictBool = False
-    """Whether a super-resolution network has one channel. The other tasks say so by name."""
+    """Make a super-resolution network of one channel. The other tasks say so by name."""
 
     def __post_init__(self) -> None:
         if self.enlarges and self.scale == 1:
@@ -151,9 +151,8 @@ class TaskSettings(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class NetworkSettings(Table):
-    """The shape of the network: a preset, or a size of one's own. What the task settles (scale,
-    channels, upsampler) is not repeated. Without any of it the network is that of the checkpoint
-    the run starts from."""
+    """Shape of the network: a preset, or a size of one's own, or else that of the checkpoint the
+    run starts from. The task settles scale, channels and upsampler."""
 
     preset: Annotated[Text, _choice(*PRESETS)] | None = None
     """An official configuration."""
@@ -178,11 +177,11 @@ class NetworkSettings(Table):
 
     @property
     def is_given(self) -> bool:
-        """Whether the shape is settled here, and not by the checkpoint the run starts from."""
+        """True if the shape is given here, not by the checkpoint the run starts from."""
         return bool(self.preset or self.embed_dim)
 
     def config(self, task: TaskSettings, patch: int, start: SwinIRConfig | None) -> SwinIRConfig:
-        """The configuration of the network.
+        """Make the configuration of the network.
 
         Args:
             task: settles scale, channels and reconstruction module.
@@ -217,7 +216,7 @@ class NetworkSettings(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class DataSettings(Table):
-    """Which images, and how much of them at a time."""
+    """Images, patches and batches."""
 
     train: Folders = ()
     """Folders of PNG, JPEG, WebP and TIFF photographs, searched to any depth."""
@@ -229,7 +228,7 @@ class DataSettings(Table):
     """Images scored at each validation, evenly spread over the folder."""
 
     patch: Count = 64
-    """Side of a patch the network sees, in its input pixels: times the scale in the photograph."""
+    """Side of a patch in pixels of the network's input; in the photograph, times the scale."""
 
     batch: Count = 16
     """Patches in a step, over all processes together."""
@@ -241,10 +240,10 @@ class DataSettings(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class DegradationSettings(Table):
-    """How the network's input is made from a photograph, where the task leaves a choice."""
+    """Damage done to the photographs, as far as the task leaves a choice."""
 
     sigma: NoiseLevels | None = None
-    """Deviation of the noise in grey levels of 0..255: one number, or [lowest, highest]."""
+    """Standard deviation of the noise in levels of 255: one number, or [lowest, highest]."""
 
     quality: Qualities | None = None
     """JPEG quality: one number, or [lowest, highest]."""
@@ -254,18 +253,18 @@ class DegradationSettings(Table):
 
     @property
     def validation_level(self) -> float | None:
-        """Sigma or quality to validate at."""
+        """Sigma or quality of the validation."""
         ends = self.sigma or self.quality
         return sum(ends) / 2 if ends and self.validate_at is None else self.validate_at
 
 
 @dataclass(frozen=True, config=CHECKS)
 class LossSettings(Table):
-    """What is minimised: pixel + perceptual_weight * perceptual + gan_weight * GAN."""
+    """The loss: pixel + perceptual_weight * perceptual + gan_weight * GAN."""
 
     pixel: Annotated[Text, _choice("l1", "charbonnier")] = "l1"
     epsilon: Positive = 1e-3
-    """Of Charbonnier."""
+    """Epsilon of the Charbonnier loss."""
 
     perceptual_weight: NotNegative = 0.0
     gan_weight: NotNegative = 0.0
@@ -284,7 +283,7 @@ class ScheduleSettings(Table):
     """Length of the whole run, steps before a resumption included."""
 
     learning_rate: Positive = 2e-4
-    """The highest, right after the warm-up."""
+    """The highest rate, reached after the warm-up."""
 
     warm_up: CountOrZero = 0
     """Steps over which the learning rate rises from nothing."""
@@ -295,13 +294,13 @@ class ScheduleSettings(Table):
 
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     ema: Fraction = 0.999
-    """How much of the running average of the weights survives a step."""
+    """Decay of the running average of the weights."""
 
     drop_path: Fraction = 0.0
     """Highest rate of stochastic depth, reached in the last layer."""
 
     clip_norm: Positive | None = None
-    """Gradients are shortened to this length. Default: never."""
+    """Largest norm of the gradient; a longer one is scaled down to it. Default: no limit."""
 
     def __post_init__(self) -> None:
         if self.decay == "cosine" and self.halve_at:
@@ -314,7 +313,7 @@ class ScheduleSettings(Table):
             raise self.fault("warm_up", f"must end before the run, at steps = {self.steps}")
 
     def stretched_to(self, steps: int) -> dict[str, Any]:
-        """The values of this schedule for a run of another length, not checked yet."""
+        """Scale the schedule to a run of another length. The values are not checked yet."""
         factor = steps / self.steps
         return dataclasses.asdict(self) | {
             "steps": steps,
@@ -325,10 +324,10 @@ class ScheduleSettings(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class RunSettings(Table):
-    """Where the run lives and what it does besides training."""
+    """Folder of the run, start, device, and what is reported when."""
 
     out: FilePath = Path("runs")
-    """Folder for weights, state, log, curve and samples."""
+    """Folder for weights, state, log, curves and samples."""
 
     start_from: ModelPath | None = None
     """Checkpoint file or bundled model whose fitting weights are taken over."""
@@ -389,7 +388,7 @@ class TrainConfig:
             raise given.fault("validate_at", f"is not used by {task}; leave it out")
 
     def to_toml(self) -> str:
-        """The configuration as a file: every value that is not ``None``, absolute paths."""
+        """Format the configuration as a file, with absolute paths and without ``None``."""
         lines = []
         for name, values in CONFIG.dump_python(self, exclude_none=True).items():
             lines += [f"[{name}]", *(f"{key} = {as_toml(values[key])}" for key in values), ""]
