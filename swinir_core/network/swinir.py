@@ -31,7 +31,7 @@ class SwinIR(nn.Module):
     Differentiable: on a CPU in float32 once, otherwise as often as wanted.
 
     ``operations`` supplies ``Linear``, ``Conv2d`` and ``LayerNorm``. The constructor draws no
-    random numbers of its own; ``training.init_weights`` gives the paper's initialisation.
+    random numbers of its own; ``initialisation.init_weights`` gives the paper's initialisation.
     """
 
     def __init__(
