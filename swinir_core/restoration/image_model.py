@@ -92,7 +92,8 @@ class ImageModel(Protocol):
             x: (B, in_channels, H, W) in 0..1; B is 1 unless ``batches``.
 
         Returns:
-            (B, in_channels, scale * H, scale * W), about 0..1, not necessarily clamped.
+            (B, in_channels, scale * H, scale * W), about 0..1, not necessarily clamped; the caller
+            may overwrite it.
         """
         ...
 
