@@ -47,7 +47,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
         self.patcher = host.make_patcher(model)
 
     def is_dynamic(self) -> bool:
-        """Whether the host keeps the weights off the device until a layer needs them."""
+        """Tell whether the host keeps the weights off the device until a layer needs them."""
         return self.patcher.is_dynamic()
 
     @property

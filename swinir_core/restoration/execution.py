@@ -74,10 +74,10 @@ class Run:
     """Input pixels computed. A pixel whose channels are run one by one counts in fractions."""
 
     reported: float = 0
-    """What ``progress`` was last given."""
+    """Input pixels that ``progress`` was last called with."""
 
     tried: list[str] = field(default_factory=list)
-    """What memory ran out for."""
+    """Numbers and sizes of tiles for which memory ran out."""
 
     def __post_init__(self) -> None:
         self.total = self.plan.pixels

@@ -53,12 +53,12 @@ class ImageModel(Protocol):
 
     @property
     def batches(self) -> bool:
-        """Whether a call takes several images; otherwise it is given one at a time."""
+        """Permission to pass several images to a call; without it calls are given one image."""
         ...
 
     @property
     def only_float32(self) -> bool:
-        """Whether inputs must be float32; otherwise those in half precision are computed in it."""
+        """Restriction of inputs to float32; without it their type is that of the arithmetic."""
         ...
 
     def estimate_memory(

@@ -24,7 +24,7 @@ class RunPlan:
     """Of every image."""
 
     settings: TileSettings
-    """What the plan was made from."""
+    """Settings from which the plan was made."""
 
     selected: Sequence[Sequence[Tile]]
     """For each image, the tiles to compute: those that its mask touches, the largest first."""
