@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ class PeakMemory(TorchDispatchMode):
         super().__init__()
         self.current = 0
         self.peak = 0
-        self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._alive: set[int] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -41,18 +40,15 @@ class PeakMemory(TorchDispatchMode):
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._seen:
-            return
-        size = storage.nbytes()
-        self.current += size
-        self.peak = max(self.peak, self.current)
+        if storage._cdata not in self._alive:
+            self._alive.add(storage._cdata)
+            self.current += storage.nbytes()
+            self.peak = max(self.peak, self.current)
+            weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
 
-        def freed(_: Any) -> None:
-            self.current -= size
-            self._seen.pop(key, None)
-
-        self._seen[key] = weakref.ref(storage, freed)
+    def _freed(self, key: int, size: int) -> None:
+        self.current -= size
+        self._alive.remove(key)
 
 
 def _key(tensor: torch.Tensor) -> int:
@@ -83,15 +79,10 @@ def multiply_adds(config: SwinIRConfig, height: int, width: int) -> int:
     products out.
     """
     side = config.alignment
-    return _multiply_adds_of_a_window(config) * -(-height // side) * -(-width // side)
-
-
-@cache
-def _multiply_adds_of_a_window(config: SwinIRConfig) -> int:
-    side = config.alignment
     # With gradients and off the CPU, attention uses explicit products, which can be counted.
     with torch.inference_mode(False), torch.enable_grad():
         network = SwinIR(config, device="meta")
         with FlopCounterMode(display=False) as flops:
             network(torch.empty(1, config.in_channels, side, side, device="meta"))
-    return flops.get_total_flops() // 2
+    windows = -(-height // side) * -(-width // side)
+    return flops.get_total_flops() // 2 * windows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -27,17 +28,16 @@ def describe(device: torch.device) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "device": device.type,
     }
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         machine |= {"device": properties.name, "device_memory_bytes": properties.total_memory}
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "spandrel": _version("spandrel"),
-        "swinir-restore": _version("swinir-restore"),
-    }
-    return {"machine": machine, "versions": {k: v for k, v in versions.items() if v is not None}}
+        if torch.version.cuda:  # None where HIP stands in for CUDA.
+            versions["cuda"] = torch.version.cuda
+    for package in ("spandrel", "swinir-restore"):
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {"machine": machine, "versions": versions}
 
 
 def processor() -> str:
@@ -70,10 +70,3 @@ def _synchronize(device: torch.device) -> None:
         getattr(torch, device.type).synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -117,10 +117,8 @@ def run_cases(
     with tqdm(total=runs, unit="run", disable=None) as bar:
         for case in cases:
             bar.set_description(f"{case.model} {case.width}x{case.height}")
-            results += measure(
-                *(case, checkpoints[case.model].config, contenders[case.model]),
-                *(device, rounds, memory, bar.update),
-            )
+            config, networks = checkpoints[case.model].config, contenders[case.model]
+            results += measure(case, config, networks, device, rounds, memory, bar.update)
     return results
 
 

@@ -17,6 +17,9 @@ from .recognise import BUFFER_SUFFIXES
 
 _NUM_FEAT = 64
 
+_OURS_ALONE = ("scale", "in_channels", "num_feat", "mean", "task")
+"""Hyper-parameters that spandrel's network does not take under these names."""
+
 # Official name: spandrel's, in networks that begin with a pixel unshuffling.
 _SPANDREL_NAMES = {
     "conv_first.1.weight": "conv_first.weight",
@@ -49,26 +52,10 @@ def spandrel_network(config: SwinIRConfig) -> nn.Module:
         raise ValueError(
             f"its reconstruction has {_NUM_FEAT} channels, that of these weights {config.num_feat}"
         )
+    shared = {name: v for name, v in config.to_dict().items() if name not in _OURS_ALONE}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch.meshgrid without indexing
-        network = SwinIR(
-            img_size=config.img_size,
-            patch_size=1,
-            in_chans=config.in_channels,
-            embed_dim=config.embed_dim,
-            depths=list(config.depths),
-            num_heads=list(config.num_heads),
-            window_size=config.window_size,
-            mlp_ratio=config.mlp_ratio,
-            qkv_bias=config.qkv_bias,
-            ape=config.ape,
-            patch_norm=config.patch_norm,
-            upscale=config.upscale,
-            img_range=config.img_range,
-            upsampler="" if config.upsampler == "none" else config.upsampler,
-            resi_connection=config.resi_connection,
-            start_unshuffle=config.start_unshuffle,
-        )
+        network = SwinIR(**shared, in_chans=config.in_channels, upscale=config.upscale)
     network.mean = torch.tensor(config.mean).view(1, -1, 1, 1)  # It knows only DIV2K's and zero.
     return network
 
@@ -78,8 +65,7 @@ def spandrel_with_weights(config: SwinIRConfig, state_dict: Mapping[str, Tensor]
 
     Raises what ``spandrel_network`` raises.
     """
-    unshuffled = config.start_unshuffle > 1
-    names = _SPANDREL_NAMES if unshuffled else {}
+    names = _SPANDREL_NAMES if config.start_unshuffle > 1 else {}
     network = spandrel_network(config)
     weights = dict(network.named_buffers())
     weights |= {names.get(key, key): weight for key, weight in state_dict.items()}

@@ -39,14 +39,14 @@ def text(facts: dict[str, Any], results: Sequence[Result]) -> str:
     """The facts of ``report`` and its results as a heading and an aligned table; columns without
     any value are left out."""
     machine, versions = facts["machine"], facts["versions"]
-    on = [
+    on = [] if machine["device"] == "cpu" else [machine["device"]]
+    on.append(
         f"{machine['processor']} (cores: {machine['cores']}, threads: {machine['threads']}, "
         f"{machine['memory_bytes'] / 1e9:.0f} GB)"
-    ]
-    if machine["device"] != "cpu":
-        on.insert(0, machine["device"])
+    )
+    on += [f"{name} {version}" for name, version in versions.items()]
     heading = [
-        "; ".join([*on, *(f"{name} {version}" for name, version in versions.items())]),
+        "; ".join(on),
         f"medians of rounds: {facts['rounds']}; times faster than, and output compared with, "
         f"{facts['reference']}",
     ]
@@ -62,11 +62,8 @@ def text(facts: dict[str, Any], results: Sequence[Result]) -> str:
 def _row(result: Result) -> dict[str, str]:
     """The cells of a line by their headings."""
 
-    def cell(value: float | None, form: str) -> str:
-        return "" if value is None else form.format(value)
-
-    def megabytes(size: int | None) -> str:
-        return "" if size is None else f"{size / 1e6:.1f} MB"
+    def cell(value: float | None, form: str, divisor: float = 1) -> str:
+        return "" if value is None else form.format(value / divisor)
 
     difference = cell(result.max_difference, "within {:.1e}") + cell(result.psnr, ", {:.1f} dB")
     return {
@@ -78,7 +75,7 @@ def _row(result: Result) -> dict[str, str]:
         "times faster": cell(result.times_faster, "{:.2f}"),
         "megapixels/s": cell(result.megapixels_per_second, "{:.3g}"),
         "of product": cell(result.gemm_share, "{:.1%}"),
-        "peak memory": megabytes(result.peak_bytes),
-        "estimated": megabytes(result.estimated_bytes),
+        "peak memory": cell(result.peak_bytes, "{:.1f} MB", 1e6),
+        "estimated": cell(result.estimated_bytes, "{:.1f} MB", 1e6),
         "output": result.failure or difference,
     }

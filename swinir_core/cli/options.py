@@ -294,33 +294,29 @@ def json_argument(name: str) -> str:
 
 
 def _tile(text: str) -> str | int:
-    if text in ("auto", "whole"):
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be auto, whole or a number of pixels, not {text!r}")
-    return int(text)
+    tile = _matched(r"auto|whole|\d+", text, "auto, whole or a number of pixels")
+    return int(tile) if tile.isdecimal() else tile
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", text):
-        raise argparse.ArgumentTypeError(
-            f"must be auto, cpu, cuda, cuda:1, xpu or mps, not {text!r}"
-        )
-    return text
+    return _matched(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", text, "auto, cpu, cuda, cuda:1, xpu or mps")
 
 
 def _size(text: str) -> tuple[int, int]:
     """(width, height) of ``N`` or ``WxH``."""
-    found = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"must be a side or WIDTHxHEIGHT in pixels, not {text!r}")
-    return int(found[1]), int(found[2] or found[1])
+    size = _matched(r"[1-9]\d{0,5}(x[1-9]\d{0,5})?", text, "a side or WIDTHxHEIGHT in pixels")
+    width, _, height = size.partition("x")
+    return int(width), int(height or width)
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,5}", text):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 1, not {text!r}")
-    return int(text)
+    return int(_matched(r"[1-9]\d{0,5}", text, "a number of at least 1"))
+
+
+def _matched(pattern: str, text: str, expected: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise argparse.ArgumentTypeError(f"must be {expected}, not {text!r}")
+    return text
 
 
 # The options of several commands.

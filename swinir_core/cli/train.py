@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 from .options import UsageError
 from .output import report_error
@@ -26,52 +24,36 @@ def train(args: argparse.Namespace) -> int:
             f"training needs {' and '.join(missing)}; install with "
             'pip install "swinir-restore[train]".'
         )
-    from ..training.settings.files import ConfigError, find_config
+    from ..training.settings.files import (
+        OPTIONS,
+        ConfigError,
+        find_config,
+        read_config,
+        ready_configs,
+    )
 
+    if args.list:
+        for name, path in ready_configs().items():
+            first = path.read_text(encoding="utf-8").splitlines()[0]
+            print(f"{name:<22} {first.removeprefix('# ')}")
+        return 0
+    options = {name: getattr(args, name.replace("-", "_")) for name in OPTIONS}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        if args.list:
-            return _list()
+        path = find_config(args.config)
         if args.show:
-            sys.stdout.write(find_config(args.config).read_text(encoding="utf-8"))
+            sys.stdout.write(path.read_text(encoding="utf-8"))
             return 0
-        return _train(find_config(args.config), options(args), args.resume)
+        config = read_config(path, given)
     except ConfigError as error:
         raise UsageError(str(error)) from error
-
-
-def options(args: argparse.Namespace) -> dict[str, Any]:
-    """Settings that the command line replaces, by the names of ``read_config``."""
-    given = {
-        "data": tuple(args.data) if args.data else None,
-        "validate": args.validate,
-        "out": args.out,
-        "steps": args.steps,
-        "start-from": args.start_from,
-        "device": args.device,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _list() -> int:
-    from ..training.settings.files import ready_configs
-
-    for name, path in ready_configs().items():
-        first = path.read_text(encoding="utf-8").splitlines()[0]
-        print(f"{name:<22} {first.removeprefix('# ')}")
-    return 0
-
-
-def _train(path: Path, given: dict[str, Any], resume: bool) -> int:
-    from ..training.settings.files import read_config
-    from ..training.settings.settings import SettingError
-
-    config = read_config(path, given)
     # Only here, so that --list, --show and a wrong setting are answered without torch.
     from ..devices import is_out_of_memory
+    from ..training.settings.settings import SettingError
     from ..training.start import train as run
 
     try:
-        return 0 if run(config, resume) else STOPPED
+        return 0 if run(config, args.resume) else STOPPED
     except SettingError as error:
         raise UsageError(f"{path}: {error}.") from error
     except (ValueError, FloatingPointError) as error:

@@ -214,32 +214,26 @@ def _infer_task(config: SwinIRConfig) -> str:
     return f"{color}_{'jpeg' if config.window_size == 7 or config.img_range == 255 else 'denoise'}"
 
 
-def _official(scale: int = 1, in_channels: int = 3, **values: Any) -> SwinIRConfig:
-    medium: dict[str, Any] = {
-        "embed_dim": 180,
-        "depths": (6,) * 6,
-        "num_heads": (6,) * 6,
-        "window_size": 8,
-        "mlp_ratio": 2.0,
-    }
-    return SwinIRConfig(scale, in_channels, **medium | values)
-
-
+_MEDIUM = {"embed_dim": 180, "depths": (6,) * 6, "num_heads": (6,) * 6, "window_size": 8}
 _LIGHT = {"embed_dim": 60, "depths": (6,) * 4, "num_heads": (6,) * 4}
 _LARGE = {"embed_dim": 240, "depths": (6,) * 9, "num_heads": (8,) * 9, "resi_connection": "3conv"}
-_JPEG = {"upsampler": "none", "window_size": 7, "img_range": 255.0, "img_size": 126}
+_JPEG = {"window_size": 7, "img_range": 255.0, "img_size": 126}
+
+
+def _official(task: str, scale: int = 1, **values: Any) -> SwinIRConfig:
+    in_channels = 1 if task.startswith("gray") else 3
+    hyper_parameters: dict[str, Any] = {**_MEDIUM, "upsampler": UPSAMPLER_OF_TASK[task], **values}
+    return SwinIRConfig(scale, in_channels, mlp_ratio=2.0, task=task, **hyper_parameters)
+
 
 PRESETS: dict[str, SwinIRConfig] = {
-    **{f"classical_sr_x{s}": _official(s, upsampler="pixelshuffle") for s in (2, 3, 4, 8)},
-    **{
-        f"lightweight_sr_x{s}": _official(s, upsampler="pixelshuffledirect", **_LIGHT)
-        for s in (2, 3, 4)
-    },
-    **{f"real_sr_x{s}": _official(s, upsampler="nearest+conv") for s in (2, 4)},
-    "real_sr_large_x4": _official(4, upsampler="nearest+conv", **_LARGE),
-    "gray_denoise": _official(in_channels=1, upsampler="none", img_size=128),
-    "color_denoise": _official(upsampler="none", img_size=128),
-    "gray_jpeg": _official(in_channels=1, **_JPEG),
-    "color_jpeg": _official(**_JPEG),
+    **{f"classical_sr_x{s}": _official("classical_sr", s) for s in (2, 3, 4, 8)},
+    **{f"lightweight_sr_x{s}": _official("lightweight_sr", s, **_LIGHT) for s in (2, 3, 4)},
+    **{f"real_sr_x{s}": _official("real_sr", s) for s in (2, 4)},
+    "real_sr_large_x4": _official("real_sr", 4, **_LARGE),
+    "gray_denoise": _official("gray_denoise", img_size=128),
+    "color_denoise": _official("color_denoise", img_size=128),
+    "gray_jpeg": _official("gray_jpeg", **_JPEG),
+    "color_jpeg": _official("color_jpeg", **_JPEG),
 }
 """The official configurations (``main_test_swinir.py:define_model`` of the reference)."""

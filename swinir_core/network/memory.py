@@ -79,10 +79,6 @@ def _conv_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:
 
 def _head_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:
     """A strip of features, and the largest maps of its reconstruction that are alive together."""
-    if config.upsampler == "pixelshuffle":
-        values = 2 * config.num_feat * config.upscale**2
-    elif config.upsampler == "nearest+conv":
-        values = 3 * config.num_feat * config.upscale**2
-    else:
-        values = 2 * config.in_channels * config.upscale**2
-    return (config.embed_dim + values) * pixels * dtype.itemsize
+    maps = {"pixelshuffle": 2 * config.num_feat, "nearest+conv": 3 * config.num_feat}
+    channels = maps.get(config.upsampler, 2 * config.in_channels)
+    return (config.embed_dim + channels * config.upscale**2) * pixels * dtype.itemsize
