@@ -1,4 +1,4 @@
-"""How close real-world x4 models come to the pictures of a large one, and how sharp they are.
+"""Distance of real-world x4 models to the pictures of a large one, and their sharpness.
 
     python -m benchmarks.release.against_teacher --teacher RealESRGAN_x4plus.safetensors \\
         --data BSD100 --model real_x4_light --json benchmarks/results/against-teacher.json

@@ -117,7 +117,7 @@ def commit() -> str:
 
 
 def counts(report: Path) -> dict[str, Any]:
-    """How many tests passed, why others were skipped, and the names of those that did not pass."""
+    """Numbers of tests that passed, reasons of those skipped, names of those that failed."""
     passed, skipped = 0, Counter[str]()
     failed: list[str] = []
     errors: list[str] = []

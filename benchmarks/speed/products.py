@@ -1,4 +1,4 @@
-"""How much of a run on the CPU is spent in products: linear layers, convolutions, attention.
+"""Time of a run on the CPU spent in products: linear layers, convolutions, attention.
 
     python -m benchmarks.speed.products --threads 2 --json benchmarks/results/products-cpu.json
 

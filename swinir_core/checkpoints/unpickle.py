@@ -70,7 +70,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where in a file a tensor is. Offset, shape and stride are claims, in numbers, not checked."""
+    """Place of a tensor in a file. Offset, shape and stride are claims, in numbers, not checked."""
 
     storage: Storage
     offset: Any
@@ -79,7 +79,7 @@ class StoredTensor:
 
 
 def is_size(value: Any) -> bool:
-    """Whether ``value`` is a whole number that torch takes for a size."""
+    """Tell whether ``value`` is a whole number that torch takes for a size."""
     return type(value) is int and 0 <= value < 2**63
 
 

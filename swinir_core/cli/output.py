@@ -1,4 +1,4 @@
-"""What commands print and write: tables, JSON, and failures as sentences."""
+"""Output of commands: tables, JSON, and failures as sentences."""
 
 from __future__ import annotations
 

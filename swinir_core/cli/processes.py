@@ -36,7 +36,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process plans, prints tables and shows progress."""
+        """True for the process that plans, prints tables and shows progress."""
         return self.index == 0
 
     def device(self, name: str) -> str:

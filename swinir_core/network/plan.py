@@ -56,7 +56,7 @@ def strip_rows(width: int, window: int, device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """What depends on the size of the features only, computed once and handed to every layer."""
+    """All that depends on the size of the features only, made once and handed to every layer."""
 
     size: int
     """Side of a window, in feature pixels."""
@@ -122,7 +122,7 @@ class WindowPlan:
 
     @property
     def keeps_graph(self) -> bool:
-        """Whether gradients are wanted."""
+        """True where gradients are wanted, so that nothing may be overwritten."""
         return self.workspace is None
 
     @property

@@ -27,7 +27,7 @@ _Case: TypeAlias = tuple[torch.device, torch.dtype, int, int]
 """Device, type of the arithmetic, side of a window and channels of a head."""
 
 _works: dict[_Case, bool] = {}
-"""What the self check found, by case."""
+"""Results of the self check, by case."""
 
 _reasons_given: set[str] = set()
 

@@ -53,7 +53,7 @@ def window_attention_(
 
 
 def kernel_options(dtype: torch.dtype, head_dim: int, size: int, shifted: bool) -> dict[str, Any]:
-    """What ``attend_window`` is compiled for.
+    """Constants that ``attend_window`` is compiled with.
 
     At window 8 and head dimensions up to 32 these numbers of warps keep everything in registers.
     float32 needs twice as many: its products run on the ordinary units, from registers.

@@ -103,8 +103,8 @@ class WindowAttention(nn.Module):
 
 
 def _are_plain(attention: WindowAttention) -> bool:
-    """Whether both projections are no more than their weights, so that nobody misses their being
-    called: PyTorch's own, without adapters, parametrisations or hooks."""
+    """Tell whether both projections are no more than their weights, so that their being called is
+    not missed: PyTorch's own, without adapters, parametrisations or hooks."""
     return all(
         type(layer) is nn.Linear
         and not layer._forward_hooks

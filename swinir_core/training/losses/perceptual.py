@@ -14,7 +14,7 @@ TORCHVISION_FILE = "vgg19-dcbb9e9d.pth"
 """Under which torchvision keeps its ImageNet weights of VGG19."""
 
 LAYER_WEIGHTS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}
-"""What each compared layer counts, by its index in torchvision's ``vgg19().features``: conv1_2,
+"""Weight of each compared layer, by its index in torchvision's ``vgg19().features``: conv1_2,
 conv2_2, conv3_4, conv4_4 and conv5_4, the last convolution of each stage."""
 
 # The 3x3 convolutions of each stage under the same indices. Every one is followed by a ReLU, every
