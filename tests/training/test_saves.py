@@ -194,11 +194,14 @@ def test_a_full_disk_loses_nothing(
     continued = resumed(config)
     continued.best = -math.inf
 
-    def full(part: Path) -> None:
-        if part.name.removeprefix(".").startswith(name):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    copy_permissions = files._copy_permissions
 
-    monkeypatch.setattr(files, "_flush_file", full)
+    def full(target: Path, part: Path) -> None:
+        if target.name.startswith(name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy_permissions(target, part)
+
+    monkeypatch.setattr(files, "_copy_permissions", full)
     with pytest.raises(
         SaveError, match=rf"{name}\..* cannot be written: No space left .* --resume\."
     ):
@@ -269,7 +272,7 @@ def test_a_state_that_could_not_be_saved_is_said_before_training(
 def test_a_run_removes_what_a_killed_one_left(folder: Path) -> None:
     config = tiny_config(folder)
     for name in ("run", "run/samples"):
-        left = folder / name / ".state-00000000-1-0123abcd.part"
+        left = folder / name / ".swinir-0123abcd.part"
         left.parent.mkdir()
         left.touch()
         os.utime(left, (0, 0))
