@@ -11,7 +11,6 @@ from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 
 from ..swinir_core import Checkpoint, CheckpointError, SwinIR, write_checkpoint
 from ..swinir_core.checkpoints.names import check_name
-from ..swinir_core.errors import WriteError
 from ..swinir_core.files import remove_abandoned
 from . import host
 from .runnable import to_runnable
@@ -121,7 +120,7 @@ def to_checkpoint(upscale_model: Any) -> Checkpoint:
 
 
 def write(path: Path, checkpoint: Checkpoint, precision: str) -> None:
-    """Write the file, and the folders it lies in. Raises ``CheckpointError``."""
+    """Write the file, and the folders it lies in. Raises ``CheckpointError`` and ``WriteError``."""
     remove_abandoned(path.parent)
     try:
         write_checkpoint(path, checkpoint, PRECISIONS[precision])
@@ -129,5 +128,3 @@ def write(path: Path, checkpoint: Checkpoint, precision: str) -> None:
         raise CheckpointError(
             f"{error} Choose bfloat16 or float32, unless the model is damaged already."
         ) from error
-    except WriteError as error:
-        raise CheckpointError(str(error)) from error

@@ -16,8 +16,8 @@ class SwinIRTileSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": TILE_SIDE, "optional": True}
-        side |= {"min": 32, "max": 8192, "step": 8}
+        side = {"default": TILE_SIDE, "min": 32, "max": 8192, "step": 8, "optional": True}
+        or_zero = {"default": 0, "min": 0, "optional": True}
         return host.schema(
             node_id="SwinIRTileSettings",
             display_name="SwinIR Tile Settings",
@@ -58,9 +58,7 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "overlap",
-                    default=0,
-                    optional=True,
-                    min=0,
+                    **or_zero,
                     max=4096,
                     step=8,
                     tooltip=(
@@ -73,9 +71,7 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "batch",
-                    default=0,
-                    optional=True,
-                    min=0,
+                    **or_zero,
                     max=4096,
                     tooltip=(
                         "How many tiles or small images of equal size are run together at most, "
@@ -85,9 +81,7 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "memory_budget",
-                    default=0,
-                    optional=True,
-                    min=0,
+                    **or_zero,
                     max=2**20,
                     tooltip=(
                         "Megabytes that a run may take beside the model and the images. In the "

@@ -25,7 +25,7 @@ from swinir_core import Checkpoint, read_checkpoint, write_checkpoint
 from swinir_core.checkpoints.models import WEIGHTS, build_model
 from swinir_core.cli.evaluate import score_all
 from swinir_core.cli.processes import Processes, find_device
-from swinir_core.evaluation.protocol import Protocol, find_protocol
+from swinir_core.evaluation.protocol import UNTOUCHED, Protocol, find_protocol
 from swinir_core.evaluation.scoring import mean_scores, paper_restorer
 from swinir_core.evaluation.test_sets import find_pairs
 
@@ -95,7 +95,7 @@ def measure(
             for metric, value in output.items()
         )
         scores[f"{name} {label(protocol)}"] = (
-            f"{shown} ({protocol.untouched} {untouched[first]:.2f} dB)"
+            f"{shown} ({UNTOUCHED[protocol.task]} {untouched[first]:.2f} dB)"
         )
         psnr += output[first] / len(protocols)
     return scores, psnr
@@ -108,7 +108,7 @@ def label(protocol: Protocol) -> str:
     words += [f"sigma {protocol.sigma:g}"] if protocol.sigma is not None else []
     words += [f"quality {protocol.quality}"] if protocol.quality is not None else []
     metrics = "/".join(metric.removesuffix("-Y") for metric in protocol.metrics)
-    return " ".join([*words, metrics + ("-Y" if protocol.y_channel else "")])
+    return " ".join([*words, metrics + ("-Y" if protocol.enlarges else "")])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..checkpoints.checkpoint import read_checkpoint
 from ..checkpoints.models import DEFAULT_MODEL, build_model, find_model
 from ..errors import ImageError
-from ..evaluation.protocol import Protocol, find_protocol
+from ..evaluation.protocol import UNTOUCHED, Protocol, find_protocol
 from ..evaluation.scoring import ImageScores, mean_scores, paper_restorer, score_image
 from ..evaluation.test_sets import ImagePair, find_pairs, seed_of
 from ..images.metrics import MOST_DECIBELS
@@ -108,12 +108,12 @@ def text(scored: Sequence[ImageScores], protocol: Protocol, model: str, data: Pa
         level = f"sigma {protocol.sigma:g}"
     elif protocol.quality is not None:
         level = f"quality {protocol.quality}"
-    colors = "Y" if protocol.y_channel else "gray" if protocol.channels == 1 else "RGB"
+    colors = "Y" if protocol.enlarges else "gray" if protocol.channels == 1 else "RGB"
     heading = (
         f"{shown(model)} on {shown(data)}: {protocol.task} {level}, {len(scored)} images, {colors}"
     )
     names = protocol.metrics
-    head = ["image", *names, "gain", *(f"{protocol.untouched} {name}" for name in names)]
+    head = ["image", *names, "gain", *(f"{UNTOUCHED[protocol.task]} {name}" for name in names)]
     lines = aligned([head, *map(_row, [*scored, _mean(scored)])], left=("image",))
     lines += [
         f"{shown(image.name)} was cut into {image.tiles} tiles for want of memory, which can "
@@ -141,13 +141,13 @@ def facts(
             {
                 "name": image.name,
                 "output": _finite(image.output),
-                protocol.untouched: _finite(image.untouched),
+                UNTOUCHED[protocol.task]: _finite(image.untouched),
                 "tiles": image.tiles,
                 "seed": seeds[image.name],
             }
             for image in scored
         ],
-        "mean": {"output": mean.output, protocol.untouched: mean.untouched},
+        "mean": {"output": mean.output, UNTOUCHED[protocol.task]: mean.untouched},
     }
 
 

@@ -70,16 +70,13 @@ def fixed_input(
     seed: of the blind degradation, for real-world super-resolution only.
     task, sigma, quality: as for ``random_input``, but one level.
     """
-    if task == "sr":
-        return to_floats(bicubic_resize(high, 1 / scale))
-    if task == "real_sr":
-        return degrade_blindly(to_floats(high), scale, np.random.default_rng(seed))
     if sigma is not None:
         noise = np.random.RandomState(NOISE_SEED).normal(0, sigma / 255, high.shape)
         # The reference implementation adds it to blue, green and red.
         return (to_floats(high) + noise[..., ::-1]).astype(np.float32)
-    assert quality is not None
-    return to_floats(jpeg_compress(np.ascontiguousarray(high), quality))
+    if quality is not None:
+        return to_floats(jpeg_compress(np.ascontiguousarray(high), quality))
+    return random_input(high, np.random.default_rng(seed), task, scale)
 
 
 def good_image(levels: np.ndarray, task: str, channels: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from ..network.config import SwinIRConfig
 
 DEFAULT_SIGMA = 25.0
 DEFAULT_QUALITY = 10
-_UNTOUCHED = {"sr": "bicubic", "real_sr": "bicubic", "denoise": "noisy", "jpeg": "JPEG"}
+UNTOUCHED = {"sr": "bicubic", "real_sr": "bicubic", "denoise": "noisy", "jpeg": "JPEG"}
+"""Label of the baseline of each task, the scores of the inputs themselves."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,8 @@ class Protocol:
         return 2 * self.border + (PSNR_B_LEAST if self.task == "jpeg" else SSIM_LEAST)
 
     @property
-    def y_channel(self) -> bool:
-        """True if scores compare the Y channel only, not all channels."""
-        return self.enlarges
-
-    @property
     def enlarges(self) -> bool:
-        """True for super-resolution."""
+        """True for super-resolution, whose scores compare the Y channel only."""
         return self.task in ("sr", "real_sr")
 
     @property
@@ -62,11 +58,6 @@ class Protocol:
         if self.enlarges:
             return ("PSNR-Y", "SSIM-Y")
         return ("PSNR", "SSIM", "PSNR-B") if self.task == "jpeg" else ("PSNR", "SSIM")
-
-    @property
-    def untouched(self) -> str:
-        """Label of the baseline, the scores of the inputs themselves."""
-        return _UNTOUCHED[self.task]
 
 
 def short_name(task: str) -> str:

@@ -71,7 +71,7 @@ def score(image: np.ndarray, reference: np.ndarray, protocol: Protocol) -> dict[
     """Compute the scores of ``protocol.metrics``; both images are uint8 (H, W, C)."""
     of = {"PSNR": metrics.psnr, "SSIM": metrics.ssim, "PSNR-B": metrics.psnr_b}
     return {
-        name: of[name.removesuffix("-Y")](image, reference, protocol.border, protocol.y_channel)
+        name: of[name.removesuffix("-Y")](image, reference, protocol.border, protocol.enlarges)
         for name in protocol.metrics
     }
 

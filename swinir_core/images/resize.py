@@ -55,14 +55,10 @@ def enlarge(image: Tensor, scale: int) -> Tensor:
 def _resize_axis(image: Tensor, axis: int, scale: float) -> Tensor:
     """Resize one side of (H, W, C) in float64."""
     source, weights = _taps(image.shape[axis], scale)
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    resized = None
+    resized = torch.zeros_like(image.index_select(axis, source[0]))
     for tap_source, tap_weights in zip(source, weights, strict=True):
-        tap = image.index_select(axis, tap_source)
-        factor = tap_weights.view(shape)
-        resized = tap * factor if resized is None else resized.addcmul_(tap, factor)
-    assert resized is not None
+        factor = tap_weights.view(-1, *[1] * (2 - axis))
+        resized.addcmul_(image.index_select(axis, tap_source), factor)
     return resized
 
 

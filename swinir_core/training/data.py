@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -20,6 +22,8 @@ from ..image_files.reading import open_image
 from ..images.color import to_channels
 from ..images.levels import to_floats, to_integers
 from .tasks import Task
+
+MOST_WORKERS = 8
 
 
 def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
@@ -194,21 +198,24 @@ def _to_tensor(image: np.ndarray) -> Tensor:
 
 
 def batches(
-    patches: Patches, steps: range, process: int, processes: int, workers: int, pin: bool
+    patches: Patches, steps: range, accelerator: Accelerator, workers: int | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield what one process of a run takes of the batch of each step.
 
     Args:
         patches: whose batch is that of all processes together.
         steps: of the run.
-        process: number of this process, of ``processes``.
-        workers: processes that prepare batches ahead; 0 prepares them in this one.
-        pin: whether the batches lie in page-locked memory, for a GPU.
+        accelerator: device and processes of the run.
+        workers: processes that prepare batches ahead; 0 prepares them in this one. ``None``: up to
+            ``MOST_WORKERS`` beside a GPU, where processes can be forked, else 0.
 
     Returns inputs (B, C, patch, patch) and outputs (B, C, scale*patch, scale*patch), float32.
     """
-    size = patches.batch // processes
-    first = process * size
+    gpu = accelerator.device.type == "cuda"
+    if workers is None:
+        workers = min(MOST_WORKERS, os.cpu_count() or 1) if gpu and os.name == "posix" else 0
+    size = patches.batch // accelerator.num_processes
+    first = accelerator.process_index * size
     numbers = (step * patches.batch + first + i for step in steps for i in range(size))
     # Forked workers share the photographs; others would each be sent a copy. Apple's libraries do
     # not survive a fork.
@@ -219,7 +226,7 @@ def batches(
         size,
         sampler=numbers,
         num_workers=workers,
-        pin_memory=pin,
+        pin_memory=gpu,  # page-locked, for the copy to the device
         multiprocessing_context="fork" if fork else None,
     )
     return iter(loader)

@@ -87,9 +87,8 @@ def summary(row: Row, steps: int) -> str:
 
 def write_curves(path: Path, rows: Sequence[Row]) -> None:
     """Write ``draw_curves`` of the rows as a PNG file of 800 pixels by 300 a panel."""
-    file = io.BytesIO()
-    draw_curves(rows).savefig(file, format="png", dpi=100)
-    _replace(path, file)
+    with replacing(path) as part:
+        draw_curves(rows).savefig(part, format="png", dpi=100)
 
 
 def draw_curves(rows: Sequence[Row]) -> Figure:
@@ -129,9 +128,8 @@ def write_samples(path: Path, restorer: Restorer, images: Sequence[PixelPair]) -
     gaps = [((0, _GAP), (0, width - row.shape[1]), (0, 0)) for row in rows]
     framed = [np.pad(row, gap, constant_values=255) for row, gap in zip(rows, gaps, strict=True)]
     canvas = np.concatenate(framed)[:-_GAP]
-    file = io.BytesIO()
-    Image.fromarray(canvas).save(file, "PNG")
-    _replace(path, file)
+    with replacing(path) as part:
+        Image.fromarray(canvas).save(part, "PNG")
 
 
 def _sample(restorer: Restorer, image: PixelPair) -> np.ndarray:
@@ -149,8 +147,3 @@ def _middle(image: np.ndarray, side: int, grid: int = 1) -> np.ndarray:
     """Crop to at most ``side`` pixels each way, beginning at a multiple of ``grid``."""
     top, left = (max(length - side, 0) // 2 // grid * grid for length in image.shape[:2])
     return image[top : top + side, left : left + side]
-
-
-def _replace(path: Path, file: io.BytesIO) -> None:
-    with replacing(path) as part:
-        part.write_bytes(file.getvalue())

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psutil
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_choice_from_env
@@ -42,11 +41,6 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     if chosen == "fp16" and found.type != "cuda":
         raise ValueError(f"precision float16: {found.type} trains in float32 or bfloat16.")
     return Accelerator(cpu=device == "cpu", mixed_precision=chosen)
-
-
-def memory_for_images(processes: int) -> int:
-    """Bytes that each of ``processes`` may fill with photographs: half of the free memory."""
-    return psutil.virtual_memory().available // 2 // processes
 
 
 def _has_bfloat16(device: torch.device) -> bool:

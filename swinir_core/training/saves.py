@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints.checkpoint import Checkpoint, write_checkpoint
+from ..checkpoints.checkpoint import Checkpoint
 from ..errors import WriteError
 from ..files import replacing
 from ..network.config import SwinIRConfig
@@ -23,10 +23,6 @@ STATE = "state.pt"
 STATE_KEYS = frozenset(
     {"config", "settings", "model", "average", "optimizer", "critic", "scaler"}
     | {"step", "seconds", "best", "unlogged"}
-)
-_NO_STATE = (
-    "is damaged or not the state of a run; start a new run in another folder, from the "
-    f"{LAST} beside it if that is whole."
 )
 
 
@@ -51,11 +47,6 @@ def keeping_saves(write: Callable[[Path], object], run_dir: Path, name: str) -> 
         ) from error
 
 
-def write_weights(path: Path, model: SwinIR, metadata: dict[str, str]) -> None:
-    """Write the weights as a model file, float32."""
-    write_checkpoint(path, Checkpoint(model.config, model.state_dict(), metadata))
-
-
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write everything that a resumed run needs."""
     # In memory first, because torch.save reports a full disk as a RuntimeError.
@@ -76,8 +67,8 @@ def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
     try:
         # Not containers.read_tensors, which keeps only weights: a state has numbers and settings
         # besides, and is a file of the user's own, not a stranger's.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = STATE_KEYS - state.keys()
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        state = {key: saved[key] for key in STATE_KEYS}
     except FileNotFoundError as error:
         raise ValueError(
             f"{run_dir} holds no saved run to resume; check the folder, or leave --resume out."
@@ -85,9 +76,10 @@ def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # torch raises some ten types for files that are no state
-        raise ValueError(f"{path} {_NO_STATE}") from error
-    if missing:
-        raise ValueError(f"{path} {_NO_STATE}")
+        raise ValueError(
+            f"{path} is damaged or not the state of a run; start a new run in another folder, "
+            f"from the {LAST} beside it if that is whole."
+        ) from error
     ours, theirs = config.to_dict(), state["config"]
     different = [name for name in ours if theirs.get(name) != ours[name]]
     if different:

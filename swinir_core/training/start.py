@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -23,7 +24,7 @@ from ..text import listed
 from .data import Patches, Photos, image_paths
 from .losses.objective import Objective
 from .report import SAMPLES
-from .runtime import make_accelerator, memory_for_images
+from .runtime import make_accelerator
 from .saves import STATE, load_fitting, read_state
 from .settings.settings import SettingError, TrainConfig
 from .tasks import Task, build_task
@@ -74,9 +75,9 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
         images, paths = choose_images(config, task)
         if main:
             describe_validation(images, task.protocol)
-        photos = Photos.read(
-            paths, task, config.data.patch, memory_for_images(processes), quiet=not main
-        )
+        # Half of what is free, for the batches and the network need memory too.
+        memory = psutil.virtual_memory().available // 2 // processes
+        photos = Photos.read(paths, task, config.data.patch, memory, quiet=not main)
         describe_photos(photos)
         patches = Patches(photos, config.data.patch, config.data.batch, run.seed)
 
@@ -133,7 +134,8 @@ def start_folder(config: TrainConfig) -> None:
 
 def read_start(config: TrainConfig, resume: bool) -> Checkpoint | None:
     """Read the checkpoint to start from; when resuming, only if the network is that of it."""
-    if config.run.start_from is None or (resume and config.network.is_given):
+    shape_is_given = config.network.preset or config.network.embed_dim
+    if config.run.start_from is None or (resume and shape_is_given):
         return None
     return read_checkpoint(find_model(config.run.start_from))
 
@@ -191,10 +193,8 @@ def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> None
 
 def describe_photos(photos: Photos) -> None:
     """Log the number of photographs, and which files are skipped and why."""
-    for reason, paths in (
-        ("unreadable", photos.unreadable),
-        ("smaller than a patch", photos.too_small),
-    ):
+    skipped = {"unreadable": photos.unreadable, "smaller than a patch": photos.too_small}
+    for reason, paths in skipped.items():
         if paths:
             log.warning(f"skipped {len(paths)} {reason}: {listed(paths)}")
     elsewhere = len(photos.paths) - len(photos.held)

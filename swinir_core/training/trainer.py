@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -20,7 +19,8 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..evaluation.scoring import mean_scores, paper_restorer
+from ..checkpoints.checkpoint import Checkpoint, write_checkpoint
+from ..evaluation.scoring import mean_scores, paper_restorer, restored, score
 from ..evaluation.test_sets import PixelPair
 from ..network.swinir import SwinIR
 from .data import Patches, batches
@@ -37,15 +37,12 @@ from .report import (
     write_samples,
 )
 from .runtime import keep_freed_memory, stop_signals
-from .saves import BEST, LAST, STATE, keeping_saves, write_state, write_weights
+from .saves import BEST, LAST, STATE, keeping_saves, write_state
 from .schedule import ema_decay, learning_rate
 from .settings.settings import TrainConfig
-from .validation import scores
 
 READ_EVERY = 10
 """Steps after which the losses are read from a GPU, which waits for it to finish them."""
-
-MOST_WORKERS = 8
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +78,7 @@ class Trainer:
         self.out = config.run.out
         self.main = accelerator.is_main_process
 
-        schedule, loss, device = config.schedule, config.loss, accelerator.device
+        schedule, device = config.schedule, accelerator.device
         self.model = model.to(device).train()
         self.model.set_drop_path(schedule.drop_path)
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -90,9 +87,8 @@ class Trainer:
         self.prepared, self.optimizer = accelerator.prepare(model, adam)
         self.objective = objective
         self.critic = None
-        if loss.gan_weight:
-            self.critic = Critic(self.task.channels, loss, schedule.betas,
-                                 config.run.seed, accelerator)  # fmt: skip
+        if config.loss.gan_weight:
+            self.critic = Critic(self.task.channels, config, accelerator)
         self.terms = [*objective.losses, *(("gan", "critic") if self.critic else ())]
 
         self.step = 0
@@ -129,7 +125,8 @@ class Trainer:
         begun = time.monotonic() - self.seconds
         saved = self.seconds
         read_every = 1 if self.accelerator.device.type == "cpu" else READ_EVERY
-        inputs = self._batches()
+        steps = range(self.step, last)
+        inputs = batches(self.patches, steps, self.accelerator, self.config.data.workers)
         unread: list[Tensor] = []
         with tqdm(initial=self.step, total=last, unit="step", disable=not self.main or None) as bar:
             while self.step < last:
@@ -158,20 +155,6 @@ class Trainer:
                 if stopping:
                     return
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        gpu = self.accelerator.device.type == "cuda"
-        workers = self.config.data.workers
-        if workers is None:
-            workers = min(MOST_WORKERS, os.cpu_count() or 1) if gpu and os.name == "posix" else 0
-        return batches(
-            self.patches,
-            range(self.step, self.config.schedule.steps),
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            workers,
-            pin=gpu,
-        )
-
     def _take_step(self, low: Tensor, high: Tensor) -> Tensor:
         """Take a step on a batch (B, C, H, W) and (B, C, scale*H, scale*W) of this process.
 
@@ -198,14 +181,10 @@ class Trainer:
         self.optimizer.step()
         if self.critic:
             losses["critic"] = self.critic.learn(output, high, rate)
-        self._update_average()
+        average = get_ema_multi_avg_fn(ema_decay(self.step, schedule))
+        average([*self.average.parameters()], [*self.model.parameters()], self.step)
         self.step += 1
         return torch.stack([losses[term].detach() for term in self.terms])
-
-    def _update_average(self) -> None:
-        move = get_ema_multi_avg_fn(ema_decay(self.step, self.config.schedule))
-        averages: list[Tensor] = list(self.average.parameters())
-        move(averages, list(self.model.parameters()), self.step)
 
     def _read(
         self, unread: Sequence[Tensor], stopping: bool, save_due: bool
@@ -264,9 +243,9 @@ class Trainer:
     def _scores(self) -> tuple[float, float]:
         """Mean PSNR and SSIM of the average. The processes divide the images among themselves."""
         own = self.images[self.accelerator.process_index :: self.accelerator.num_processes]
-        psnr, ssim, *_ = mean_scores(
-            gather_object(scores(self.restorer, own, self.task.protocol))
-        ).values()
+        protocol = self.task.protocol
+        scored = [score(restored(self.restorer, low), high, protocol) for low, high in own]
+        psnr, ssim, *_ = mean_scores(gather_object(scored)).values()
         return psnr, ssim
 
     def save(self) -> None:
@@ -292,8 +271,8 @@ class Trainer:
 
     def _write_weights(self, name: str, metadata: dict[str, str]) -> None:
         run = {"trained_steps": str(self.step), "seed": str(self.config.run.seed)}
-        metadata = run | metadata
-        self._write(name, lambda path: write_weights(path, self.average, metadata))
+        weights = Checkpoint(self.model.config, self.average.state_dict(), run | metadata)
+        self._write(name, lambda path: write_checkpoint(path, weights))
 
     def _write(self, name: str, write: Callable[[Path], object]) -> None:
         keeping_saves(write, self.out, name)

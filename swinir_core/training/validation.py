@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..evaluation.protocol import Protocol
-from ..evaluation.scoring import mean_scores, restored, score, untouched
+from ..evaluation.scoring import mean_scores, score, untouched
 from ..evaluation.test_sets import PixelPair, find_pairs, read_pair
-from ..restoration.restorer import Restorer
 
 Item = TypeVar("Item")
 
@@ -26,13 +25,6 @@ def read_validation(folder: Path, protocol: Protocol, at_most: int) -> list[Pixe
     Raises ``ImageError`` for a set without images, and when one of them cannot be scored.
     """
     return [read_pair(pair, protocol) for pair in spread(find_pairs(folder, protocol), at_most)]
-
-
-def scores(
-    restorer: Restorer, images: Sequence[PixelPair], protocol: Protocol
-) -> list[dict[str, float]]:
-    """Scores of every image, by the names in ``Protocol.metrics``."""
-    return [score(restored(restorer, low), high, protocol) for low, high in images]
 
 
 def baseline(images: Sequence[PixelPair], protocol: Protocol) -> dict[str, float]:

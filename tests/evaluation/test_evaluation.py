@@ -99,8 +99,8 @@ def test_contradictions_are_refused(config: SwinIRConfig, asked: dict, words: st
 
 def test_scores_by_task() -> None:
     sr, jpeg = Protocol("sr", 3, 3), Protocol("jpeg", 1, 1, quality=10)
-    assert (sr.metrics, sr.border, sr.y_channel) == (("PSNR-Y", "SSIM-Y"), 3, True)
-    assert (jpeg.metrics, jpeg.border, jpeg.y_channel) == (("PSNR", "SSIM", "PSNR-B"), 0, False)
+    assert (sr.metrics, sr.border, sr.enlarges) == (("PSNR-Y", "SSIM-Y"), 3, True)
+    assert (jpeg.metrics, jpeg.border, jpeg.enlarges) == (("PSNR", "SSIM", "PSNR-B"), 0, False)
     random = np.random.default_rng(0)
     image, reference = random.integers(0, 256, (2, 24, 20, 3), np.uint8)
     assert score(image, reference, sr) == {

@@ -260,7 +260,8 @@ def test_only_where_it_is_safe_workers_are_forked(
         training_data, "DataLoader", lambda *_, **options: given.append(options) or []
     )
     patches: Any = SimpleNamespace(batch=2)
-    training_data.batches(patches, range(1), 0, 1, workers=2, pin=False)
+    one: Any = SimpleNamespace(device=torch.device("cpu"), process_index=0, num_processes=1)
+    training_data.batches(patches, range(1), one, workers=2)
     assert given[0]["multiprocessing_context"] == context
 
 

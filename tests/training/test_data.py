@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,6 +173,11 @@ def noisy(seed: int = 1, images: tuple[np.ndarray, ...] = (numbered(9, 13),)) ->
     return Patches(photos_of(*images, task=task), 4, batch=6, seed=seed)
 
 
+def process(index: int = 0, count: int = 1) -> Any:
+    """What ``batches`` asks an accelerator."""
+    return SimpleNamespace(device=torch.device("cpu"), process_index=index, num_processes=count)
+
+
 def test_a_pair_depends_on_seed_and_number_alone() -> None:
     used = noisy()
     used[0]
@@ -182,7 +189,7 @@ def test_a_pair_depends_on_seed_and_number_alone() -> None:
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_processes_share_each_batch(processes: int) -> None:
     shares = [
-        list(batches(noisy(), range(1, 4), p, processes, 0, pin=False)) for p in range(processes)
+        list(batches(noisy(), range(1, 4), process(p, processes), 0)) for p in range(processes)
     ]
     assert [len(share) for share in shares] == [3] * processes
     for number, step in enumerate(range(1, 4)):
@@ -193,9 +200,7 @@ def test_processes_share_each_batch(processes: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_change_nothing() -> None:
-    alone, helped = (
-        list(batches(noisy(), range(4), 0, 1, workers, pin=False)) for workers in (0, 2)
-    )
+    alone, helped = (list(batches(noisy(), range(4), process(), workers)) for workers in (0, 2))
     for ours, theirs in zip(alone, helped, strict=True):
         assert all(map(torch.equal, ours, theirs))
 

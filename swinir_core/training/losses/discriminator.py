@@ -28,9 +28,9 @@ class UNetDiscriminator(nn.Module):
         super().__init__()
         widths = [num_feat * 2**level for level in range(4)]
         self.first = nn.Conv2d(in_channels, num_feat, 3, padding=1)
-        self.down = nn.ModuleList(_halving(narrow, wide) for narrow, wide in pairwise(widths))
-        self.up = nn.ModuleList(_keeping(wide, narrow) for wide, narrow in pairwise(widths[::-1]))
-        self.head = nn.ModuleList(_keeping(num_feat, num_feat) for _ in range(2))
+        self.down = nn.ModuleList(_conv(narrow, wide, 4, 2) for narrow, wide in pairwise(widths))
+        self.up = nn.ModuleList(_conv(wide, narrow, 3) for wide, narrow in pairwise(widths[::-1]))
+        self.head = nn.ModuleList(_conv(num_feat, num_feat, 3) for _ in range(2))
         self.last = nn.Conv2d(num_feat, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -41,29 +41,22 @@ class UNetDiscriminator(nn.Module):
             )
         # Autocast would run the power iteration in half precision too.
         with torch.autocast(image.device.type, enabled=False):
-            return self._logits(image.to(self.first.weight.dtype))
-
-    def _logits(self, image: Tensor) -> Tensor:
-        x = _activate(self.first(image))
-        skips = []
-        for conv in self.down:
-            skips.append(x)
-            x = _activate(conv(x))
-        for conv in self.up:
-            skip = skips.pop()
-            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = _activate(conv(x)) + skip
-        for conv in self.head:
-            x = _activate(conv(x))
-        return self.last(x)
+            x = _activate(self.first(image.to(self.first.weight.dtype)))
+            skips = []
+            for conv in self.down:
+                skips.append(x)
+                x = _activate(conv(x))
+            for conv in self.up:
+                skip = skips.pop()
+                x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+                x = _activate(conv(x)) + skip
+            for conv in self.head:
+                x = _activate(conv(x))
+            return self.last(x)
 
 
-def _halving(in_channels: int, out_channels: int) -> nn.Module:
-    return spectral_norm(nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False))
-
-
-def _keeping(in_channels: int, out_channels: int) -> nn.Module:
-    return spectral_norm(nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False))
+def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Module:
+    return spectral_norm(nn.Conv2d(in_channels, out_channels, kernel, stride, 1, bias=False))
 
 
 def _activate(x: Tensor) -> Tensor:

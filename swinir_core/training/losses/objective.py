@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..settings.settings import LossSettings
+from ..settings.settings import LossSettings, TrainConfig
 from .discriminator import UNetDiscriminator
 from .perceptual import PerceptualLoss
 from .pixel import charbonnier, discriminator_loss, generator_loss, l1
@@ -41,25 +41,21 @@ class Objective:
 class Critic:
     """A discriminator with its own Adam.
 
-    Args of the constructor: ``channels`` of the images, ``settings`` with the weight of the
-    generator's loss and the width of the discriminator, Adam's ``betas``, the ``seed`` of the
-    first weights, and the ``accelerator`` of the run.
+    Args:
+        channels: of the images, 1 or 3.
+        config: settles the weight of the generator's loss, the width of the discriminator, the
+            betas of Adam and the seed of the first weights.
+        accelerator: of the run.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        settings: LossSettings,
-        betas: tuple[float, float],
-        seed: int,
-        accelerator: Accelerator,
-    ) -> None:
-        self.weight = settings.gan_weight
+    def __init__(self, channels: int, config: TrainConfig, accelerator: Accelerator) -> None:
+        self.weight = config.loss.gan_weight
         self.accelerator = accelerator
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = UNetDiscriminator(channels, settings.critic_features)
+            torch.manual_seed(config.run.seed)
+            network = UNetDiscriminator(channels, config.loss.critic_features)
         self.network = network.to(accelerator.device)
+        betas = config.schedule.betas
         adam = torch.optim.Adam(self.network.parameters(), betas=betas, fused=True)
         self.prepared, self.optimizer = accelerator.prepare(self.network, adam)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...checkpoints.containers import read_tensors
 from ...errors import CheckpointError
-from .pixel import same_shape
+from .pixel import l1, same_shape
 
 TORCHVISION_FILE = "vgg19-dcbb9e9d.pth"
 """Under which torchvision keeps its ImageNet weights of VGG19."""
@@ -70,13 +70,8 @@ class PerceptualLoss(nn.Module):
         with torch.autocast(prediction.device.type, enabled=False):
             with torch.no_grad():
                 wanted = self._features(target)
-            distances = [
-                weight * (features - wanted_features).abs().mean()
-                for weight, features, wanted_features in zip(
-                    LAYER_WEIGHTS.values(), self._features(prediction), wanted, strict=True
-                )
-            ]
-        return torch.stack(distances).sum()
+            layers = zip(LAYER_WEIGHTS.values(), self._features(prediction), wanted, strict=True)
+            return torch.stack([weight * l1(ours, theirs) for weight, ours, theirs in layers]).sum()
 
     def _features(self, image: Tensor) -> list[Tensor]:
         """The last convolution of each stage, before its ReLU."""

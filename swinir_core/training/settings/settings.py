@@ -19,9 +19,6 @@ from pydantic.dataclasses import dataclass
 from ...checkpoints.names import bundled_file
 from ...network.config import PRESETS, RESI_CONNECTIONS, TASKS, UPSAMPLER_OF_TASK, SwinIRConfig
 
-DEVICES = ("auto", "cpu")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-
 CHECKS = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 """Checks of every table besides the types."""
 
@@ -76,14 +73,9 @@ def _absolute(path: Path) -> Path:
     return path if bundled_file(path) else path.absolute()
 
 
-def _several(value: Any) -> Any:
-    """Make one path a list."""
-    return value if isinstance(value, (tuple, list)) else (value,)
-
-
-def _range(value: Any) -> Any:
-    """Make one number both ends of a range."""
-    return value if isinstance(value, (tuple, list)) else (value, value)
+def _repeated(times: int) -> BeforeValidator:
+    """Make a single value a list that holds it ``times`` times."""
+    return BeforeValidator(lambda it: it if isinstance(it, (tuple, list)) else (it,) * times)
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
@@ -100,13 +92,11 @@ Positive = Annotated[StrictFloat, Field(gt=0)]
 NotNegative = Annotated[StrictFloat, Field(ge=0)]
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
 NoiseLevel = Annotated[StrictFloat, Field(ge=0, le=255)]
-NoiseLevels = Annotated[
-    tuple[NoiseLevel, NoiseLevel], BeforeValidator(_range), AfterValidator(_ordered)
-]
+NoiseLevels = Annotated[tuple[NoiseLevel, NoiseLevel], _repeated(2), AfterValidator(_ordered)]
 Quality = Annotated[StrictInt, Field(ge=1, le=100)]
-Qualities = Annotated[tuple[Quality, Quality], BeforeValidator(_range), AfterValidator(_ordered)]
+Qualities = Annotated[tuple[Quality, Quality], _repeated(2), AfterValidator(_ordered)]
 FilePath = Annotated[Path, BeforeValidator(_path), pydantic.PlainSerializer(Path.absolute)]
-Folders = Annotated[tuple[FilePath, ...], BeforeValidator(_several)]
+Folders = Annotated[tuple[FilePath, ...], _repeated(1)]
 ModelPath = Annotated[Path, BeforeValidator(_model_path), pydantic.PlainSerializer(_absolute)]
 
 
@@ -173,11 +163,6 @@ class NetworkSettings(Table):
         for name in ("embed_dim", "depths", "num_heads") if size else ():
             if name not in size:
                 raise self.fault(name, f"is missing, for {min(size)} is given; or name a preset")
-
-    @property
-    def is_given(self) -> bool:
-        """True if the shape is given here, not by the checkpoint the run starts from."""
-        return bool(self.preset or self.embed_dim)
 
     def config(self, task: TaskSettings, patch: int, start: SwinIRConfig | None) -> SwinIRConfig:
         """Make the configuration of the network.
@@ -332,8 +317,8 @@ class RunSettings(Table):
     """Checkpoint file or bundled model whose fitting weights are taken over."""
 
     seed: Annotated[CountOrZero, Field(lt=2**63)] = 0
-    device: Annotated[Text, _choice(*DEVICES)] = "auto"
-    precision: Annotated[Text, _choice(*PRECISIONS)] = "auto"
+    device: Annotated[Text, _choice("auto", "cpu")] = "auto"
+    precision: Annotated[Text, _choice("auto", "float32", "bfloat16", "float16")] = "auto"
     log_every: Count = 100
     """Steps between lines of the log."""
 
