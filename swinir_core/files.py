@@ -38,9 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises ``WriteError`` where the block or the replacing fails with an ``OSError``, or where
     ``check_target`` does. Then the new file is removed and ``path`` stays as it was.
     """
-    check_target(path)
+    target = check_target(path)
     with _explained(path):
-        target = _behind_links(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(_PART.format(secrets.token_hex(8)))
         part.touch(exist_ok=False)
@@ -56,15 +55,19 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush_folder(target.parent)
 
 
-def check_target(path: Path) -> None:
-    """Raise ``WriteError`` where ``path`` cannot be written, as far as that shows beforehand: a
-    folder or a device has its name, the file or its folder is read-only, a file has the name of its
-    folder, or the system does not take the name."""
+def check_target(path: Path) -> Path:
+    """Find the file that writing to ``path`` replaces: the one its symbolic links lead to.
+
+    Raises ``WriteError`` where it cannot be written, as far as that shows beforehand: a folder or a
+    device has its name, the file or its folder is read-only, a file has the name of its folder, or
+    the system does not take the name.
+    """
     with _explained(path):
         fault = windows_fault(path) if WINDOWS else None
         if fault:
             raise OSError(f"{fault}; choose another name")
-        target = _behind_links(path)
+        # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
         folder = nearest(target.parent)
         if not folder.is_dir():
             raise OSError(f"{folder} is not a folder")
@@ -81,6 +84,7 @@ def check_target(path: Path) -> None:
             raise OSError("it is read-only")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"the folder {folder} is read-only")
+    return target
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -111,11 +115,6 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise WriteError(f"{path} cannot be written: {reason}.") from error
-
-
-def _behind_links(path: Path) -> Path:
-    # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _flush_file(path: Path) -> None:

@@ -64,11 +64,9 @@ def contenders_for(
         run = partial(_refuse, error)
         found.append(Contender(THEIRS, "float32", run, device, torch.float32))
     else:
-        found.append(Contender(THEIRS, "float32", theirs, device, torch.float32, needed))
-        for precision in precisions:
-            if precision != "float32":
-                run = partial(_autocast, theirs, device.type, getattr(torch, precision))
-                found.append(Contender(THEIRS, precision, run, device, torch.float32, needed))
+        for precision in dict.fromkeys(("float32", *precisions)):
+            run = partial(_autocast, theirs, device.type, getattr(torch, precision))
+            found.append(Contender(THEIRS, precision, run, device, torch.float32, needed))
     for precision in precisions:
         dtype = getattr(torch, precision)
         ours = build_model(checkpoint, device, dtype)
@@ -141,5 +139,5 @@ def _refuse(error: Exception, _: Tensor) -> Tensor:
 def _autocast(
     network: Callable[[Tensor], Tensor], device: str, dtype: torch.dtype, image: Tensor
 ) -> Tensor:
-    with torch.autocast(device, dtype):
+    with torch.autocast(device, dtype, enabled=dtype != torch.float32):
         return network(image)

@@ -58,8 +58,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return _interpret(weights, metadata, path.stat().st_size)
     except ValueError as error:
-        other = isinstance(error, OtherNetworkError)
-        kind = OtherNetworkError if other else CheckpointError
+        kind = OtherNetworkError if isinstance(error, OtherNetworkError) else CheckpointError
         raise kind(f"{path.name}: {quoted(error)}.") from error
     except Exception as error:
         reason = f"its weights cannot be read ({type(error).__name__}: {quoted(error)})"
@@ -86,20 +85,12 @@ def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: 
     claimed = sum(weight.numel() * weight.element_size() for weight in weights.values())
     if claimed > file_size:
         raise ValueError(f"its weights claim {claimed} bytes, the file has {file_size}")
-    return Checkpoint(config, _copied(weights), metadata)
-
-
-def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy the weights out of the mapped file, which can then be replaced.
-
-    Raises ``ValueError`` where some are not finite.
-    """
-    copies = {}
     for key, weight in weights.items():
-        copies[key] = weight.detach().clone(memory_format=torch.contiguous_format)
-        if not copies[key].isfinite().all():
+        # Copied out of the mapped file, which can then be replaced.
+        weights[key] = weight.detach().clone(memory_format=torch.contiguous_format)
+        if not weights[key].isfinite().all():
             raise ValueError(f"{key!r} contains NaN or infinite values")
-    return copies
+    return Checkpoint(config, weights, metadata)
 
 
 def write_checkpoint(

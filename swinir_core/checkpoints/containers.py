@@ -60,9 +60,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise _Refused(f"a model file ends in {suffixes}, not {path.suffix!r}")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            is_folder = stat.S_ISDIR(status.st_mode)
-            what = "this is a folder" if is_folder else "this is not a file of data"
-            raise _Refused(f"{what}; check the name")
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file of data"
+            raise _Refused(f"this is {what}; check the name")
         if status.st_size == 0:
             raise _Refused("the file is empty; download it again")
         if path.suffix.lower() == ".safetensors":
@@ -274,9 +273,8 @@ def _mapped(stored: StoredTensor, mapped: mmap.mmap, places: _Places) -> Tensor:
     Raises ``ValueError`` where the file does not have them all.
     """
     shape, stride = stored.shape, stored.stride
-    if len(shape) > MOST_DIMENSIONS or len(shape) != len(stride):
-        raise ValueError("a tensor of impossible shape")
-    if not all(map(is_size, (stored.offset, *shape, *stride))):
+    fits = len(shape) == len(stride) <= MOST_DIMENSIONS
+    if not fits or not all(map(is_size, (stored.offset, *shape, *stride))):
         raise ValueError("a tensor of impossible shape")
     dtype = stored.storage.dtype
     if 0 in shape:

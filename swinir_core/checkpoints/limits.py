@@ -29,13 +29,8 @@ DEEPEST_WRAPPING = 8
 """Dictionaries around the weights, such as ``{"model": {"state_dict": ...}}``."""
 
 _MOST = {
-    "scale": 64,
-    "start_unshuffle": 64,
-    "window_size": 64,
-    "img_size": 65536,
-    "embed_dim": 65536,
-    "hidden_dim": 65536,
-    "num_feat": 65536,
+    **dict.fromkeys(("scale", "start_unshuffle", "window_size"), 64),
+    **dict.fromkeys(("img_size", "embed_dim", "hidden_dim", "num_feat"), 65536),
 }
 
 

@@ -44,12 +44,18 @@ def bundled_models() -> list[ModelInfo]:
 
     Only the headers of the files are read, and only once in a process.
     """
-    return list(_models_in(WEIGHTS))
+    return list(_read_bundled())
 
 
 @cache
-def _models_in(folder: Path) -> tuple[ModelInfo, ...]:
-    models = [_model_info(path) for path in sorted(folder.glob("*.safetensors"))]
+def _read_bundled() -> tuple[ModelInfo, ...]:
+    models = []
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        config = SwinIRConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
+        description, scores = metadata["description"], json.loads(metadata["scores"])
+        models.append(ModelInfo(path.stem, config.task, config.scale, path, description, scores))
     return tuple(sorted(models, key=lambda model: model.name != DEFAULT_MODEL))
 
 
@@ -118,17 +124,3 @@ def find_model(path_or_bundled_name: str | os.PathLike[str]) -> Path:
         names = ", ".join(info.name for info in bundled_models())
         raise CheckpointError(f"{path}: neither a file nor a bundled model; bundled are {names}.")
     return path
-
-
-def _model_info(path: Path) -> ModelInfo:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    config = SwinIRConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
-    return ModelInfo(
-        path.stem,
-        config.task,
-        config.scale,
-        path,
-        metadata.get("description", ""),
-        json.loads(metadata.get("scores", "{}")),
-    )

@@ -140,7 +140,9 @@ class Unpickler(pickle._Unpickler):
                 return self._ordered_dict
         if full_name.startswith(_REBUILD):
             return lambda *_: UnsupportedTensor()
-        if full_name in _HARMLESS or (of_torch and _is_harmless_in_torch(name)):
+        is_type = isinstance(vars(torch).get(name), (torch.dtype, torch.qscheme))
+        is_type = is_type or name.endswith(("Storage", "Tensor"))
+        if full_name in _HARMLESS or (of_torch and is_type):
             return lambda *_: None
         raise ForeignObjectError(full_name)
 
@@ -187,8 +189,3 @@ class Unpickler(pickle._Unpickler):
     for _name in _KEPT.split():
         _code = getattr(pickle, _name)[0]
         dispatch[_code] = pickle._Unpickler.dispatch[_code]
-
-
-def _is_harmless_in_torch(name: str) -> bool:
-    known = isinstance(vars(torch).get(name), (torch.dtype, torch.qscheme))
-    return known or name.endswith(("Storage", "Tensor"))

@@ -53,9 +53,11 @@ def estimate_memory(
     head_dim = config.embed_dim // max(config.num_heads)
     with_kernel = may_be_used(device, dtype, config.window_size, head_dim)
     whole_qkv = 3 * config.embed_dim * pixels * dtype.itemsize if with_kernel else 0
+    # Of a strip of the residual stream in the type of its convolution, and of the convolved strip.
+    convolved = batch * columns * min(strip + 2 * CONV_MARGIN, rows)
     body = max(
         _layer_bytes(config, tokens, dtype) + whole_qkv,
-        _conv_bytes(config, batch * columns * min(strip + 2 * CONV_MARGIN, rows), dtype),
+        2 * config.embed_dim * convolved * (4 if dtype == torch.float16 else dtype.itemsize),
     )
     head = _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype)
     return _INDEX_BYTES * pixels + max(3 * feature_map + body, 2 * feature_map + result + head)
@@ -69,12 +71,6 @@ def _layer_bytes(config: SwinIRConfig, tokens: int, dtype: torch.dtype) -> int:
     logits = max(config.num_heads) * config.window_size**2
     features = config.embed_dim * (5 * 4 + 2 * dtype.itemsize)
     return 4 * (2 * bias + tokens * logits) + tokens * features
-
-
-def _conv_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:
-    """A strip of the residual stream in the type of its convolution, and the convolved strip."""
-    itemsize = 4 if dtype == torch.float16 else dtype.itemsize
-    return 2 * config.embed_dim * pixels * itemsize
 
 
 def _head_bytes(config: SwinIRConfig, pixels: int, dtype: torch.dtype) -> int:

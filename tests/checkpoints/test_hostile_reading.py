@@ -54,7 +54,7 @@ def test_memory_that_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     path = saved(WEIGHTS, tmp_path / "large.pth")
-    monkeypatch.setattr("swinir_core.checkpoints.checkpoint._copied", fail)
+    monkeypatch.setattr(torch.Tensor, "clone", fail)
     refused(path, "do not fit into the memory")
 
 
