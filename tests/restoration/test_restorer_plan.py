@@ -1,4 +1,4 @@
-"""Where a restorer cuts images, and what it forecasts of a run."""
+"""Plans of a restorer: tiles, memory, and the sentence about them."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def noisy(seed: int = 1, images: tuple[np.ndarray, ...] = (numbered(9, 13),)) ->
 
 
 def process(index: int = 0, count: int = 1) -> Any:
-    """What ``batches`` asks an accelerator."""
+    """The part of an accelerator that ``batches`` reads."""
     return SimpleNamespace(device=torch.device("cpu"), process_index=index, num_processes=count)
 
 
