@@ -193,6 +193,12 @@ def train(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="model file or bundled model whose fitting weights are taken over",
     )
+    add(
+        "--teacher",
+        type=path_argument,
+        metavar="MODEL",
+        help="model of any architecture whose pictures the network learns to make",
+    )
     add("--device", choices=("auto", "cpu"), help="a GPU if there is one, or cpu")
     add("--resume", action="store_true", help="continue the run in the output folder")
 

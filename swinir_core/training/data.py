@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..errors import ImageError
 from ..image_files.finding import images_in
 from ..image_files.reading import open_image
-from ..images.color import to_channels
+from ..images.color import rgb_to_gray, to_channels
 from ..images.levels import to_floats, to_integers
 from .tasks import Task
 
@@ -124,43 +124,112 @@ class Photos:
         levels = to_integers(open_image(self.paths[index]).rows(start, stop))
         return to_channels(levels[:, : self.sizes[index][1]], self.task.channels)
 
+    def square(self, index: int, top: int, left: int, side: int, margin: int = 0) -> np.ndarray:
+        """Cut a square with a margin around it, mirrored outside the photograph as in MATLAB.
 
-class Patches(Dataset[tuple[Tensor, Tensor]]):
+        Returns uint8 (side + 2 * margin, side + 2 * margin, C).
+        """
+        start = max(top - margin, 0)
+        rows = self.rows(index, start, min(top + side + margin, self.sizes[index][0]))
+        return crop(rows, top - start, left, side, margin)
+
+    def pair(
+        self, index: int, top: int, left: int, side: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cut a square, turned at random, and make a network input of it.
+
+        Args:
+            index: of the photograph.
+            top, left: of the square in the photograph.
+            side: of the input in pixels; in the photograph it is ``scale`` times as large.
+            random: decides on the turn and the degradation.
+
+        Returns:
+            The input, float32 (side, side, C), and the square, uint8 (scale*side, scale*side, C).
+        """
+        task, margin = self.task, self.task.margin * self.task.scale
+        high = self.square(index, top, left, side * task.scale, margin)
+        high = np.ascontiguousarray(turned(high, int(random.integers(8))))
+        low = without_margin(task.degrade(high, random), task.margin)
+        return low, without_margin(high, margin)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Shares of the patches that are made simpler than photographs are.
+
+    Without them a network has seen too few to leave flat areas flat up to their corners, and gray
+    pictures gray.
+    """
+
+    flat: float = 0.0
+    """Share of one colour, input and output alike: half of them gray, many of them saturated."""
+
+    gray: float = 0.0
+    """Share whose channels all become the luma, of input and output alike."""
+
+    def __call__(
+        self, low: np.ndarray, high: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Change a pair, float32 (H, W, C) each, where its turn has come."""
+        if not (self.flat or self.gray):
+            return low, high  # Draws nothing, so that runs without are what they were.
+        kind, channels = random.random(), low.shape[-1]
+        if kind < self.flat:
+            color = random.uniform(-0.5, 1.5, channels if random.random() < 0.5 else 1)
+            color = color.clip(0, 1).astype(np.float32)
+            return np.broadcast_to(color, low.shape), np.broadcast_to(color, high.shape)
+        if kind < self.flat + self.gray and channels == 3:
+            return _in_gray(low), _in_gray(high)
+        return low, high
+
+
+class Pairs(Dataset[tuple[Tensor, ...]]):
     """Pairs of network input and wanted output, without end.
 
     Pair ``step * batch + i`` is the ``i``-th of that step. It depends on the seed, the step and
     ``i`` alone: a resumed run, and one spread over several processes, sees the same batches.
+    """
+
+    def __init__(self, task: Task, patch: int, batch: int, seed: int, plain: Plain) -> None:
+        self.task, self.patch, self.batch, self.seed = task, patch, batch, seed
+        self.plain = plain
+
+    def random(self, number: int) -> np.random.Generator:
+        """Make the generator that decides on everything random of a pair."""
+        return np.random.default_rng((self.seed, *divmod(number, self.batch)))
+
+
+class Patches(Pairs):
+    """Patches of photographs, degraded, and the patches themselves.
+
     Every possible patch is equally likely, so a large photograph gives more of them than a small
     one; each is flipped and turned in one of the eight ways.
     """
 
-    def __init__(self, photos: Photos, patch: int, batch: int, seed: int) -> None:
-        self.photos, self.patch, self.batch, self.seed = photos, patch, batch, seed
-        scale = photos.task.scale
+    def __init__(
+        self, photos: Photos, patch: int, batch: int, seed: int, plain: Plain = Plain()
+    ) -> None:
+        super().__init__(photos.task, patch, batch, seed, plain)
+        self.photos = photos
+        scale = self.task.scale
         positions = [
             (height // scale - patch + 1) * (width // scale - patch + 1)
             for height, width in photos.sizes
         ]
         self._position_ends = np.cumsum(positions)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         """Input (C, patch, patch) and output (C, scale*patch, scale*patch), float32."""
-        task = self.photos.task
-        random = np.random.default_rng((self.seed, *divmod(number, self.batch)))
-        side, margin = self.patch * task.scale, task.margin * task.scale
-        photo, top, left = self._position(random)
-        start = max(top - margin, 0)
-        rows = self.photos.rows(photo, start, min(top + side + margin, self.photos.sizes[photo][0]))
-        high = crop(rows, top - start, left, side, margin)
-        high = np.ascontiguousarray(turned(high, int(random.integers(8))))
-        low = _without(task.degrade(high, random), task.margin)
-        return _to_tensor(low), _to_tensor(to_floats(_without(high, margin)))
+        random = self.random(number)
+        low, high = self.photos.pair(*self._position(random), self.patch, random)
+        return to_tensors(*self.plain(low, to_floats(high), random))
 
     def _position(self, random: np.random.Generator) -> tuple[int, int, int]:
         """Draw a photograph, and the upper left corner of a patch in its pixels."""
         position = random.integers(self._position_ends[-1])
         index = int(np.searchsorted(self._position_ends, position, side="right"))
-        scale = self.photos.task.scale
+        scale = self.task.scale
         columns = self.photos.sizes[index][1] // scale - self.patch + 1
         top, left = divmod(int(self._position_ends[index] - 1 - position), columns)
         return index, top * scale, left * scale
@@ -189,16 +258,24 @@ def turned(image: np.ndarray, way: int) -> np.ndarray:
     return image.swapaxes(0, 1) if way & 4 else image
 
 
-def _without(image: np.ndarray, margin: int) -> np.ndarray:
+def without_margin(image: np.ndarray, margin: int) -> np.ndarray:
+    """Cut the margin off an image (H, W, C). Returns a view."""
     return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
 
 
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+def to_tensors(*images: np.ndarray) -> tuple[Tensor, ...]:
+    """Convert images (H, W, C) to tensors (C, H, W)."""
+    return tuple(
+        torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in images
+    )
+
+
+def _in_gray(image: np.ndarray) -> np.ndarray:
+    return np.repeat(rgb_to_gray(image)[..., None], 3, axis=-1)
 
 
 def batches(
-    patches: Patches, steps: range, accelerator: Accelerator, workers: int | None
+    patches: Pairs, steps: range, accelerator: Accelerator, workers: int | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield what one process of a run takes of the batch of each step.
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoints.checkpoint import Checkpoint, read_checkpoint
 from ..checkpoints.limits import check_size
 from ..checkpoints.models import find_model
+from ..errors import Cancelled
 from ..evaluation.protocol import Protocol
 from ..evaluation.test_sets import ImagePair, PixelPair, read_pair
 from ..files import check_target, remove_abandoned, replacing
@@ -21,13 +25,15 @@ from ..network.config import SwinIRConfig
 from ..network.initialisation import init_weights
 from ..network.swinir import SwinIR
 from ..text import listed
-from .data import Patches, Photos, image_paths
+from .data import Pairs, Patches, Photos, Plain, image_paths
 from .losses.objective import Objective
 from .report import SAMPLES
-from .runtime import make_accelerator
+from .runtime import make_accelerator, stop_signals
 from .saves import STATE, load_fitting, read_state
 from .settings.settings import SettingError, TrainConfig
 from .tasks import Task, build_task
+from .teacher import Teacher
+from .teacher_pictures import TaughtPatches, TeacherPictures
 from .trainer import Trainer
 from .validation import baseline, read_validation, spread
 
@@ -38,6 +44,9 @@ IMAGES_PER_KEPT = 20
 MOST_KEPT = 8
 LEAST_IMAGES = 5
 """Training images from which on at least one is kept apart."""
+
+PICTURES_PER_LINE = 100
+"""The teacher's pictures for each line of the log."""
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +64,11 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
     accelerator = make_accelerator(run.device, run.precision)
     main, processes = accelerator.is_main_process, accelerator.num_processes
     with messages(main):
-        if config.data.batch % processes:
-            raise config.data.fault("batch", f"must be a multiple of the {processes} processes")
+        if config.data.batch % (processes * config.data.parts):
+            reason = f"must be a multiple of the {processes} processes"
+            if config.data.parts > 1:
+                reason += f" times parts = {config.data.parts}"
+            raise config.data.fault("batch", reason)
         if main:
             check_folder(run.out, resume)
         start = read_start(config, resume)
@@ -75,12 +87,9 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
         images, paths = choose_images(config, task)
         if main:
             describe_validation(images, task.protocol)
-        # Half of what is free, for the batches and the network need memory too.
-        memory = psutil.virtual_memory().available // 2 // processes
-        photos = Photos.read(paths, task, config.data.patch, memory, quiet=not main)
-        describe_photos(photos)
-        patches = Patches(photos, config.data.patch, config.data.batch, run.seed)
-
+        patches = make_pairs(config, task, paths, accelerator)
+        if patches is None:
+            return False
         trainer = Trainer(model, objective, patches, images, config, accelerator)
         if state:
             describe_changes(state["settings"], config.to_toml())
@@ -183,6 +192,71 @@ def choose_images(config: TrainConfig, task: Task) -> tuple[list[PixelPair], lis
     return list(kept.values()), [path for path in paths if path not in kept]
 
 
+def make_pairs(
+    config: TrainConfig, task: Task, paths: Sequence[Path], accelerator: Accelerator
+) -> Pairs | None:
+    """Read the photographs and, where there is a teacher, make what is missing of its pictures.
+
+    Returns ``None`` when Ctrl-C or SIGTERM ended that; the pictures made so far stay.
+    """
+    data, main = config.data, accelerator.is_main_process
+    shared = (data.patch, data.batch, config.run.seed, Plain(data.flat, data.gray))
+    taught = config.teacher.file is not None
+    # Half of what is free, for the batches and the network need memory too.
+    memory = psutil.virtual_memory().available // 2 // accelerator.num_processes
+    side = config.teacher.crop if taught else data.patch
+    photos = Photos.read(paths, task, side, 0 if taught else memory, quiet=not main)
+    describe_photos(photos, taught)
+    if config.teacher.file is None:
+        return Patches(photos, *shared)
+    teacher = Teacher(config.teacher.file, task, accelerator.device, accelerator.mixed_precision)
+    pictures = TeacherPictures(teacher, config, photos)
+    if not make_together(pictures, accelerator):
+        return None
+    return TaughtPatches(pictures, *shared)
+
+
+def make_together(pictures: TeacherPictures, accelerator: Accelerator) -> bool:
+    """Make the missing pictures in the main process, while the others wait.
+
+    Returns whether all are there.
+    """
+    main = accelerator.is_main_process
+    missing = pictures.missing() if main else []
+    if missing:
+        log.info(pictures.check_room(missing))
+    count, done, begun = len(missing), 0, time.monotonic()
+    with (
+        stop_signals() as stop,
+        tqdm(total=count, desc="teacher", unit="picture", disable=not main or None) as bar,
+    ):
+        made = pictures.make(missing, stop.is_set)
+
+        def one_more() -> bool:
+            with suppress(Cancelled):
+                return next(made, None) is not None
+            return False
+
+        # Told one by one, for a process that hears nothing for half an hour gives up.
+        while said(one_more()):
+            bar.update()
+            done += 1
+            if main and done % PICTURES_PER_LINE == 0:
+                left = (time.monotonic() - begun) / done * (count - done)
+                log.info(f"picture {done:,} of {count:,}  {tqdm.format_interval(left)} left")
+        complete = said(done == count)
+    if not complete:
+        log.info(f"stopped; the pictures in {pictures.folder} stay, the same command goes on")
+    return complete
+
+
+def said(value: bool) -> bool:
+    """Return what the main process says, in all processes."""
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
+
+
 def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> None:
     """Log the number of validation images and the scores of their inputs, the baseline."""
     if images:
@@ -191,13 +265,13 @@ def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> None
         log.info(f"{count}; untouched: PSNR {psnr:.2f} dB, SSIM {ssim:.4f}")
 
 
-def describe_photos(photos: Photos) -> None:
+def describe_photos(photos: Photos, taught: bool) -> None:
     """Log the number of photographs, and which files are skipped and why."""
     skipped = {"unreadable": photos.unreadable, "smaller than a patch": photos.too_small}
     for reason, paths in skipped.items():
         if paths:
             log.warning(f"skipped {len(paths)} {reason}: {listed(paths)}")
-    elsewhere = len(photos.paths) - len(photos.held)
+    elsewhere = 0 if taught else len(photos.paths) - len(photos.held)
     log.info(
         _count(len(photos.paths), "training image")
         + f", {elsewhere} of which do not fit into memory and are read for each patch"

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,7 +24,7 @@ from ..checkpoints.checkpoint import Checkpoint, write_checkpoint
 from ..evaluation.scoring import mean_scores, paper_restorer, restored, score
 from ..evaluation.test_sets import PixelPair
 from ..network.swinir import SwinIR
-from .data import Patches, batches
+from .data import Pairs, batches
 from .losses.objective import Critic, Objective
 from .report import (
     CURVES,
@@ -67,14 +68,14 @@ class Trainer:
         self,
         model: SwinIR,
         objective: Objective,
-        patches: Patches,
+        patches: Pairs,
         images: Sequence[PixelPair],
         config: TrainConfig,
         accelerator: Accelerator,
     ) -> None:
         self.config, self.accelerator = config, accelerator
         self.patches, self.images = patches, images
-        self.task = patches.photos.task
+        self.task = patches.task
         self.out = config.run.out
         self.main = accelerator.is_main_process
 
@@ -169,22 +170,39 @@ class Trainer:
         place = (self.config.run.seed, self.step, self.accelerator.process_index)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
 
-        output = self.prepared(low)
-        losses = self.objective(output, high)
-        if self.critic:
-            losses["gan"] = self.critic.adversarial(output)
         self.optimizer.zero_grad()
-        self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        output, losses = self._gradients(low, high)
         if schedule.clip_norm is not None:
             self.accelerator.unscale_gradients(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
         self.optimizer.step()
         if self.critic:
-            losses["critic"] = self.critic.learn(output, high, rate)
+            losses = torch.cat([losses, self.critic.learn(output, high, rate)[None]])
         average = get_ema_multi_avg_fn(ema_decay(self.step, schedule))
         average([*self.average.parameters()], [*self.model.parameters()], self.step)
         self.step += 1
-        return torch.stack([losses[term].detach() for term in self.terms])
+        return losses
+
+    def _gradients(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up the gradients of a batch, part by part.
+
+        Returns the output (B, C, scale*H, scale*W) and the terms of the loss, without the critic's.
+        """
+        parts = self.config.data.parts
+        outputs, losses = [], []
+        for part_low, part_high in zip(low.chunk(parts), high.chunk(parts), strict=True):
+            last = len(outputs) == parts - 1
+            # The processes add up their gradients once, after the last part.
+            with nullcontext() if last else self.accelerator.no_sync(self.prepared):
+                output = self.prepared(part_low)
+                terms = self.objective(output, part_high)
+                if self.critic:
+                    terms["gan"] = self.critic.adversarial(output)
+                loss = torch.stack(list(terms.values())) / parts
+                self.accelerator.backward(loss.sum())
+            outputs.append(output.detach())
+            losses.append(loss.detach())
+        return torch.cat(outputs), torch.stack(losses).sum(0)
 
     def _read(
         self, unread: Sequence[Tensor], stopping: bool, save_due: bool

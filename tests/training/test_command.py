@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from swinir_core.checkpoints.checkpoint import read_checkpoint, write_checkpoint
 from swinir_core.cli.main import main
 from swinir_core.training.report import read_rows
 from swinir_core.training.settings.files import read_config
+from swinir_core.training.teacher import Teacher
 from tests.training.runs import GAN, SR, save_photograph, write_config
 
 
@@ -277,11 +281,18 @@ def test_running_out_of_device_memory_is_said(
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(folder: Path) -> None:
-    more = {"data": {"validate": "photographs", "batch": 4}, "run": {"log_every": 1}}
+@pytest.mark.parametrize("taught", [False, True], ids=["photographs", "teacher"])
+def test_two_processes_train_as_one(folder: Path, taught: bool) -> None:
+    """With a teacher, the pictures of each run are made by its first process."""
+    more: Any = {"data": {"validate": "photographs", "batch": 4}, "run": {"log_every": 1}}
     more |= {"data": more["data"] | {"train": ["others"]}, "schedule": {"clip_norm": 0.5}}
+    if taught:
+        more["data"]["parts"] = 2
+        more["teacher"] = {"file": "upscale_x2_light", "crop": 8, "crops": 2}
     path = write_config(folder, SR, GAN, more)
     assert train(folder, "--out", str(folder / "one")) == 0
+    if taught:
+        shutil.rmtree(folder / "teacher_pictures")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", "-m", "swinir_core", "train", str(path)]
     two = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -298,10 +309,51 @@ def test_two_processes_train_as_one(folder: Path) -> None:
         np.testing.assert_allclose(weight, theirs.state_dict[name], atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [(1, "multiple of the 3 processes"), (2, "multiple of the 3 processes times parts = 2")],
+)
 def test_a_batch_that_cannot_be_shared_is_refused(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    parts: int,
+    sentence: str,
 ) -> None:
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 3)
-    write_config(folder)
+    write_config(folder, {"data": {"parts": parts}})
     assert train(folder) == 2
-    assert "[data] batch = 2: must be a multiple of the 3 processes" in capsys.readouterr().err
+    assert f"[data] batch = 2: must be a {sentence}." in capsys.readouterr().err
+
+
+def test_the_teachers_pictures_serve_later_runs(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = {"crop": 12, "crops": 1}
+    write_config(folder, SR, {"teacher": teacher})
+    assert train(folder, "--teacher", "upscale_x2_light") == 0
+    assert "3 of 3 pictures of upscale_x2_light.safetensors are to be made" in caplog.text
+    caplog.clear()
+    assert train(folder, "--teacher", "upscale_x2_light", "--out", str(folder / "next")) == 0
+    assert "are to be made" not in caplog.text
+    assert len(list((folder / "teacher_pictures").rglob("*.crop"))) == 3
+
+
+def test_a_run_stopped_while_pictures_are_made_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_config(folder, SR, {"teacher": {"file": "upscale_x2_light", "crop": 12, "crops": 2}})
+    call, calls = Teacher.__call__, []
+
+    def stopping(self: Teacher, *arguments: Any) -> np.ndarray:
+        calls.append(arguments)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return call(self, *arguments)
+
+    monkeypatch.setattr(Teacher, "__call__", stopping)
+    assert train(folder) == 130
+    assert "stay, the same command goes on" in caplog.text
+    assert len(list((folder / "teacher_pictures").rglob("*.crop"))) == 2
+    assert train(folder) == 0
+    assert len(calls) == 3 + 4

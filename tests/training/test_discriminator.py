@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swinir_core.training.losses.discriminator import UNetDiscriminator
+from swinir_core.training.losses.discriminator import (
+    DISCRIMINATORS,
+    PatchDiscriminator,
+    UNetDiscriminator,
+)
 from swinir_core.training.losses.pixel import discriminator_loss
 from tests.training.runs import random_images
+
+BOTH = pytest.mark.parametrize("kind", DISCRIMINATORS.values(), ids=DISCRIMINATORS)
 
 
 def normalised_convs(network: nn.Module) -> list[nn.Conv2d]:
@@ -27,20 +33,26 @@ def test_discriminator_has_the_size_of_real_esrgan() -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 15), (31, 20)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_discriminator_gives_a_logit_a_pixel(size: tuple[int, int], channels: int) -> None:
-    network = UNetDiscriminator(channels, num_feat=4)
-    assert network(random_images(2, channels, *size)).shape == (2, 1, *size)
+def test_the_number_of_logits(size: tuple[int, int], channels: int) -> None:
+    height, width = size
+    for network, logits in (
+        (UNetDiscriminator(channels, num_feat=4), size),
+        (PatchDiscriminator(channels, num_feat=4), (height // 8, width // 8)),
+    ):
+        assert network(random_images(2, channels, *size)).shape == (2, 1, *logits)
 
 
-def test_discriminator_refuses_patches_under_eight_pixels() -> None:
+@BOTH
+def test_discriminator_refuses_patches_under_eight_pixels(kind: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match="at least 8x8 pixels, got 7x9"):
-        UNetDiscriminator(num_feat=4)(torch.zeros(1, 3, 7, 9))
+        kind(num_feat=4)(torch.zeros(1, 3, 7, 9))
 
 
-def test_spectral_norm_follows_the_weights() -> None:
+@BOTH
+def test_spectral_norm_follows_the_weights(kind: type[nn.Module]) -> None:
     """Weights a thousand times larger: after some forwards every largest singular value is 1."""
     torch.manual_seed(0)
-    network = UNetDiscriminator(num_feat=8)
+    network = kind(num_feat=8)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter) * 100)

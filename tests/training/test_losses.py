@@ -9,6 +9,7 @@ from swinir_core.training.losses.pixel import (
     charbonnier,
     discriminator_loss,
     generator_loss,
+    gradient_l1,
     l1,
 )
 from tests.training.runs import random_images
@@ -38,6 +39,14 @@ def test_pixel_loss_by_hand(loss, value: float, gradient: list[float]) -> None:
     torch.testing.assert_close(prediction.grad, torch.tensor(gradient, dtype=torch.float64))
 
 
+def test_gradient_loss_by_hand() -> None:
+    """Errors [[0, 1, 3], [0, 0, 2]]: differences along rows 1, 2, 0, 2, along columns 0, 1, 1."""
+    target = random_images(1, 1, 2, 3)
+    prediction = target + torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 2.0]])
+    assert gradient_l1(prediction, target).item() == pytest.approx((5 / 4 + 2 / 3) / 2)
+    assert gradient_l1(target + 0.25, target).item() == pytest.approx(0, abs=1e-6)
+
+
 def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     image = random_images(2, 3, 4, 4).requires_grad_()
     loss = charbonnier(image, image.detach())
@@ -47,14 +56,14 @@ def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     assert not image.grad.any()
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1])
 def test_pixel_loss_gradcheck(loss) -> None:
     prediction = random_images(2, 3, 4, 4).double().requires_grad_()
     target = random_images(2, 3, 4, 4, seed=1).double()
     assert torch.autograd.gradcheck(loss, (prediction, target))
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1])
 def test_pixel_loss_is_computed_in_float32(loss) -> None:
     """In bfloat16 the mean of 3000 differences would be off by its third digit."""
     prediction = random_images(1, 3, 32, 32).bfloat16()
@@ -65,7 +74,7 @@ def test_pixel_loss_is_computed_in_float32(loss) -> None:
     assert result.item() == pytest.approx(loss(prediction.double(), target.double()).item())
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1])
 def test_pixel_loss_refuses_to_broadcast(loss) -> None:
     with pytest.raises(ValueError, match=r"same shape, got \(1, 3, 4, 4\) and \(1, 1, 4, 4\)"):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -49,7 +49,7 @@ def stop_at(trainer: Trainer, step: int, number: signal.Signals) -> None:
     """Send this process a signal while the batch of ``step`` is made."""
 
     class Signalling(Patches):
-        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        def __getitem__(self, index: int) -> tuple[Tensor, ...]:
             if index == step * self.batch:
                 signal.raise_signal(number)
             return super().__getitem__(index)

@@ -12,11 +12,12 @@ from torch import Tensor
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.initialisation import init_weights
 from swinir_core.network.swinir import SwinIR
+from swinir_core.training.data import batches
 from swinir_core.training.report import read_rows
 from swinir_core.training.runtime import make_accelerator
 from swinir_core.training.schedule import FINAL_FRACTION, ema_decay, learning_rate
 from swinir_core.training.settings.settings import ScheduleSettings
-from tests.training.runs import GAN, SR, tiny_config, tiny_trainer
+from tests.training.runs import GAN, SR, Changes, tiny_config, tiny_trainer
 
 
 def test_loss_falls(folder: Path) -> None:
@@ -124,6 +125,19 @@ def test_the_second_stage_of_real_world_training(folder: Path) -> None:
     weight, perceptual = objective.losses["perceptual"]
     assert weight == 0.5
     torch.testing.assert_close(terms["perceptual"], perceptual(prediction, target) / 2)
+
+
+@pytest.mark.parametrize("changes", [{}, GAN], ids=["pixel", "gan"])
+def test_a_batch_in_parts_is_the_same_step(folder: Path, changes: Changes) -> None:
+    weights = []
+    for parts in (1, 4):
+        config = tiny_config(folder, changes, {"data": {"batch": 4, "parts": parts}})
+        trainer = tiny_trainer(config)
+        low, high = next(batches(trainer.patches, range(1), trainer.accelerator, 0))
+        losses = trainer._take_step(low, high)
+        weights.append([losses, *trainer.model.state_dict().values()])
+    for whole, in_parts in zip(*weights, strict=True):
+        torch.testing.assert_close(whole, in_parts, rtol=1e-4, atol=5e-5)
 
 
 def test_the_critic_gets_no_gradient_from_the_generator(folder: Path) -> None:

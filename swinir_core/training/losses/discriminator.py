@@ -1,4 +1,4 @@
-"""The discriminator of adversarial training, which judges every pixel."""
+"""The discriminators of adversarial training: one judges every pixel, one every patch."""
 
 from itertools import pairwise
 
@@ -34,11 +34,7 @@ class UNetDiscriminator(nn.Module):
         self.last = nn.Conv2d(num_feat, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        if min(image.shape[-2:]) < SMALLEST:
-            raise ValueError(
-                f"the discriminator needs at least {SMALLEST}x{SMALLEST} pixels, "
-                f"got {image.shape[-2]}x{image.shape[-1]}; train on larger patches"
-            )
+        _check_size(image)
         # Autocast would run the power iteration in half precision too.
         with torch.autocast(image.device.type, enabled=False):
             x = _activate(self.first(image.to(self.first.weight.dtype)))
@@ -53,6 +49,46 @@ class UNetDiscriminator(nn.Module):
             for conv in self.head:
                 x = _activate(conv(x))
             return self.last(x)
+
+
+class PatchDiscriminator(nn.Module):
+    """Strided convolutions with spectral normalisation, a logit for every eighth pixel.
+
+    The patch discriminator of Isola et al. 2017 (arXiv 1611.07004, section 3.2.2) without batch
+    normalisation: three halvings by 4x4 convolutions and a 3x3 one before the logits, each divided
+    by its largest singular value (Miyato et al. 2018). It is many times as fast as
+    ``UNetDiscriminator``, and judges texture rather than single pixels.
+
+    forward: images (B, in_channels, H, W) in 0..1 to logits (B, 1, H // 8, W // 8); all else as
+    ``UNetDiscriminator``.
+    """
+
+    def __init__(self, in_channels: int = 3, num_feat: int = 64) -> None:
+        super().__init__()
+        widths = [in_channels, num_feat, 2 * num_feat, 4 * num_feat]
+        self.down = nn.ModuleList(_conv(narrow, wide, 4, 2) for narrow, wide in pairwise(widths))
+        self.head = _conv(widths[-1], widths[-1], 3)
+        self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        _check_size(image)
+        with torch.autocast(image.device.type, enabled=False):
+            x = image.to(self.last.weight.dtype)
+            for conv in (*self.down, self.head):
+                x = _activate(conv(x))
+            return self.last(x)
+
+
+DISCRIMINATORS = {"unet": UNetDiscriminator, "patch": PatchDiscriminator}
+"""By the names of the setting ``critic``."""
+
+
+def _check_size(image: Tensor) -> None:
+    if min(image.shape[-2:]) < SMALLEST:
+        raise ValueError(
+            f"the discriminator needs at least {SMALLEST}x{SMALLEST} pixels, "
+            f"got {image.shape[-2]}x{image.shape[-1]}; train on larger patches"
+        )
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Module:

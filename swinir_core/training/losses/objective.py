@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..settings.settings import LossSettings, TrainConfig
-from .discriminator import UNetDiscriminator
+from .discriminator import DISCRIMINATORS
 from .perceptual import PerceptualLoss
-from .pixel import charbonnier, discriminator_loss, generator_loss, l1
+from .pixel import charbonnier, discriminator_loss, generator_loss, gradient_l1, l1
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Prediction and target, both (B, C, H, W) in 0..1, to a scalar."""
@@ -28,6 +28,8 @@ class Objective:
     def __init__(self, settings: LossSettings, device: torch.device) -> None:
         pixel = l1 if settings.pixel == "l1" else partial(charbonnier, eps=settings.epsilon)
         self.losses: dict[str, tuple[float, Loss]] = {"pixel": (1.0, pixel)}
+        if settings.gradient_weight:
+            self.losses["gradient"] = (settings.gradient_weight, gradient_l1)
         if settings.perceptual_weight:
             perceptual = PerceptualLoss(settings.vgg19).to(device)
             self.losses["perceptual"] = (settings.perceptual_weight, perceptual)
@@ -53,7 +55,7 @@ class Critic:
         self.accelerator = accelerator
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.run.seed)
-            network = UNetDiscriminator(channels, config.loss.critic_features)
+            network = DISCRIMINATORS[config.loss.critic](channels, config.loss.critic_features)
         self.network = network.to(accelerator.device)
         betas = config.schedule.betas
         adam = torch.optim.Adam(self.network.parameters(), betas=betas, fused=True)

@@ -35,6 +35,18 @@ def charbonnier(prediction: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor
     return ((prediction - target).square() + eps**2).sqrt().mean()
 
 
+def gradient_l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error of the differences between neighbouring pixels, the mean over both axes:
+    ``mean |grad prediction - grad target|``.
+
+    Two tensors (B, C, H, W) of the same shape, at least 2x2 pixels. Raises ``ValueError`` when the
+    shapes differ.
+    """
+    prediction, target = same_shape(prediction, target)
+    error = prediction - target
+    return (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
+
+
 def generator_loss(fake_logits: Tensor) -> Tensor:
     """Adversarial loss of the generator, ``mean log(1 + exp(-fake_logits))``.
 

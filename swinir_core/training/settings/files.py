@@ -29,6 +29,7 @@ OPTIONS = {
     "out": ("run", "out"),
     "steps": ("schedule", "steps"),
     "start-from": ("run", "start_from"),
+    "teacher": ("teacher", "file"),
     "device": ("run", "device"),
 }
 """Options of the command line, and the setting each replaces: (table, key)."""

@@ -91,6 +91,7 @@ CountOrZero = Annotated[StrictInt, Field(ge=0)]
 Positive = Annotated[StrictFloat, Field(gt=0)]
 NotNegative = Annotated[StrictFloat, Field(ge=0)]
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
+Share = Annotated[StrictFloat, Field(ge=0, le=1)]
 NoiseLevel = Annotated[StrictFloat, Field(ge=0, le=255)]
 NoiseLevels = Annotated[tuple[NoiseLevel, NoiseLevel], _repeated(2), AfterValidator(_ordered)]
 Quality = Annotated[StrictInt, Field(ge=1, le=100)]
@@ -217,6 +218,16 @@ class DataSettings(Table):
     batch: Count = 16
     """Patches in a step, over all processes together."""
 
+    parts: Count = 1
+    """Equal parts that the batch is worked through in, one after another, for less memory; the
+    step is that of the whole batch."""
+
+    flat: Share = 0.0
+    """Share of the patches that are of one colour, input and output alike."""
+
+    gray: Share = 0.0
+    """Share of the patches that are made gray, input and output alike; of colour networks only."""
+
     workers: CountOrZero | None = None
     """Processes that prepare patches for each training process. Default: none beside a CPU, up to
     8 beside a GPU."""
@@ -243,15 +254,53 @@ class DegradationSettings(Table):
 
 
 @dataclass(frozen=True, config=CHECKS)
+class TeacherSettings(Table):
+    """Distillation: what the network learns are the pictures another model makes of the inputs."""
+
+    file: ModelPath | None = None
+    """The teacher: a SwinIR, or a model of any architecture that spandrel reads, of the task's
+    scale and channels. Without it the photographs are what the network learns."""
+
+    photograph: Share = 0.0
+    """Weight of the photograph in the wanted output; the teacher's picture has the rest."""
+
+    untouched: Share = 0.0
+    """Share of the crops that are pieces of the photographs as they are, not damaged, of which the
+    teacher's picture is the only truth."""
+
+    keep_means: StrictBool = False
+    """Give each channel of the teacher's picture the mean it has in the input."""
+
+    crops: Count = 4
+    """Crops of each photograph, each damaged in its own way."""
+
+    crop: Count = 80
+    """Side of a crop in pixels of the network's input."""
+
+    pictures: FilePath | None = None
+    """Folder in which the teacher's pictures are kept for this run and later ones. Default:
+    ``teacher_pictures`` beside the folder of the run."""
+
+    at_most_gib: Positive = 8.0
+    """Space that the pictures may take, in GiB. A run that needs more says so and makes none."""
+
+
+@dataclass(frozen=True, config=CHECKS)
 class LossSettings(Table):
-    """The loss: pixel + perceptual_weight * perceptual + gan_weight * GAN."""
+    """The loss: pixel + gradient_weight * gradient + perceptual_weight * perceptual
+    + gan_weight * GAN."""
 
     pixel: Annotated[Text, _choice("l1", "charbonnier")] = "l1"
     epsilon: Positive = 1e-3
     """Epsilon of the Charbonnier loss."""
 
+    gradient_weight: NotNegative = 0.0
     perceptual_weight: NotNegative = 0.0
     gan_weight: NotNegative = 0.0
+
+    critic: Annotated[Text, _choice("unet", "patch")] = "unet"
+    """The discriminator: the U-Net of Real-ESRGAN, or a small one that judges patches."""
+
     critic_features: Count = 64
     """Channels of the discriminator at full size."""
 
@@ -341,18 +390,21 @@ class TrainConfig:
     schedule: ScheduleSettings
     network: NetworkSettings = field(default_factory=NetworkSettings)
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
         self._check_degradation()
+        self._check_teacher()
         task, loss, run = self.task, self.loss, self.run
         if task.name == "real_sr" and task.gray:
             raise task.fault("gray", "real-world degradation is made for colour; leave it out")
         if loss.vgg19 and not loss.perceptual_weight:
             raise loss.fault("vgg19", "is not used without a perceptual_weight")
-        if loss.critic_features != LossSettings.critic_features and not loss.gan_weight:
-            raise loss.fault("critic_features", "is not used without a gan_weight")
+        for key in ("critic", "critic_features"):
+            if getattr(loss, key) != getattr(LossSettings, key) and not loss.gan_weight:
+                raise loss.fault(key, "is not used without a gan_weight")
         if loss.pixel == "l1" and loss.epsilon != LossSettings.epsilon:
             raise loss.fault("epsilon", 'is not used by pixel = "l1"')
         if run.device == "cpu" and run.precision == "float16":
@@ -370,6 +422,23 @@ class TrainConfig:
                 raise given.fault(key, f"is not used by {task}; leave it out")
         if needed is None and given.validate_at is not None:
             raise given.fault("validate_at", f"is not used by {task}; leave it out")
+
+    def _check_teacher(self) -> None:
+        data, given = self.data, self.teacher
+        if data.flat + data.gray > 1:
+            raise data.fault("gray", f"together with flat = {data.flat} it is more than 1")
+        if data.gray and self.task.channels == 1:
+            raise data.fault("gray", "the network takes gray images only; leave it out")
+        if given.file is None:
+            for item in dataclasses.fields(TeacherSettings):
+                if getattr(given, item.name) != item.default:
+                    raise given.fault(
+                        item.name, "needs a teacher; name one by file here, or by --teacher"
+                    )
+        elif given.crop < data.patch:
+            raise given.fault("crop", f"must be at least as large as patch = {data.patch}")
+        elif given.untouched == 1 and given.photograph:
+            raise given.fault("photograph", "is not used with untouched = 1; leave it out")
 
     def to_toml(self) -> str:
         """Format the configuration as a file, with absolute paths and without ``None``."""
