@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,9 +77,18 @@ class Photos:
     held: dict[int, np.ndarray] = field(default_factory=dict)
     """Pixels of the photographs in memory, by their place in ``paths``."""
 
+    inputs: Photos | None = None
+    """The given inputs in the order of ``paths``; without them inputs are made by degradation."""
+
     @classmethod
     def read(
-        cls, paths: Sequence[Path], task: Task, patch: int, memory: int, quiet: bool = False
+        cls,
+        paths: Sequence[Path],
+        task: Task,
+        patch: int,
+        memory: int,
+        quiet: bool = False,
+        inputs: Mapping[Path, Path] | None = None,
     ) -> Photos:
         """Read every file once and hold as many as fit.
 
@@ -89,25 +98,27 @@ class Photos:
             patch: side of a patch in pixels of the network's input.
             memory: bytes to fill; the other photographs are decoded anew for each patch.
             quiet: show no progress bar.
+            inputs: file of the given network input of each photograph.
 
         Raises:
-            ValueError: not one of them is usable.
+            ValueError: not one of them is usable, or a given input has another size than its
+                photograph calls for.
         """
-        photos = cls(task)
+        photos = cls(task, inputs=cls(task) if inputs else None)
         for path in tqdm(paths, "reading", unit="image", disable=quiet or None):
             try:
                 pixels = read_pixels(path, task.channels, task.scale)
+                low = read_pixels(inputs[path], task.channels) if inputs else None
             except ImageError:
                 photos.unreadable.append(path)
                 continue
             if min(pixels.shape[:2]) < patch * task.scale:
                 photos.too_small.append(path)
                 continue
-            if pixels.nbytes <= memory:
-                photos.held[len(photos.paths)] = np.ascontiguousarray(pixels)
-                memory -= pixels.nbytes
-            photos.paths.append(path)
-            photos.sizes.append((pixels.shape[0], pixels.shape[1]))
+            if photos.inputs and inputs and low is not None:
+                _check_pair(path, pixels, inputs[path], low, task.scale)
+                memory -= photos.inputs._add(inputs[path], low, memory)
+            memory -= photos._add(path, pixels, memory)
         if not photos.paths:
             raise ValueError(
                 f"none of the {len(paths)} images can be trained on: {len(photos.unreadable)} "
@@ -116,6 +127,15 @@ class Photos:
                 "smaller patch."
             )
         return photos
+
+    def _add(self, path: Path, pixels: np.ndarray, memory: int) -> int:
+        """Add an image, and hold it where ``memory`` suffices. Returns the bytes it takes."""
+        self.paths.append(path)
+        self.sizes.append((pixels.shape[0], pixels.shape[1]))
+        if pixels.nbytes > memory:
+            return 0
+        self.held[len(self.paths) - 1] = np.ascontiguousarray(pixels)
+        return pixels.nbytes
 
     def rows(self, index: int, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` of a photograph, uint8 (stop - start, W, C)."""
@@ -136,7 +156,7 @@ class Photos:
     def pair(
         self, index: int, top: int, left: int, side: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Cut a square, turned at random, and make a network input of it.
+        """Cut a square, turned at random, and its given input or make one.
 
         Args:
             index: of the photograph.
@@ -148,6 +168,12 @@ class Photos:
             The input, float32 (side, side, C), and the square, uint8 (scale*side, scale*side, C).
         """
         task, margin = self.task, self.task.margin * self.task.scale
+        if self.inputs:
+            way, scale = int(random.integers(8)), task.scale
+            low = self.inputs.square(index, top // scale, left // scale, side)
+            return to_floats(turned(low, way)), turned(
+                self.square(index, top, left, side * scale), way
+            )
         high = self.square(index, top, left, side * task.scale, margin)
         high = np.ascontiguousarray(turned(high, int(random.integers(8))))
         low = without_margin(task.degrade(high, random), task.margin)
@@ -233,6 +259,49 @@ class Patches(Pairs):
         columns = self.photos.sizes[index][1] // scale - self.patch + 1
         top, left = divmod(int(self._position_ends[index] - 1 - position), columns)
         return index, top * scale, left * scale
+
+
+def given_inputs(
+    paths: Sequence[Path], folders: Sequence[Path], inputs: Sequence[Path], scale: int
+) -> dict[Path, Path]:
+    """Find the given input of each photograph: the file of the same name, or of that name with
+    ``x`` and the scale behind, in the same inner folder, of whatever image format.
+
+    Args:
+        paths: photographs, each in one of ``folders``.
+        folders: where they were found.
+        inputs: the folder of the inputs for each of ``folders``.
+        scale: of the task.
+
+    Raises ``ValueError`` for a photograph without an input.
+    """
+    found = {
+        (folder, inside.with_suffix("")): low / inside
+        for folder, low in zip(folders, inputs, strict=True)
+        for inside in images_in(low)
+    }
+    pairs = {}
+    for path in paths:
+        folder = next(folder for folder in folders if path.is_relative_to(folder))
+        name = path.relative_to(folder).with_suffix("")
+        names = (name, name.with_name(f"{name.name}x{scale}"))
+        low = next((found[folder, each] for each in names if (folder, each) in found), None)
+        if low is None:
+            raise ValueError(
+                f"{path} has no input named {names[0]} or {names[1]} in "
+                f"{inputs[list(folders).index(folder)]}; every image in train needs one in low."
+            )
+        pairs[path] = low
+    return pairs
+
+
+def _check_pair(high: Path, pixels: np.ndarray, low: Path, given: np.ndarray, scale: int) -> None:
+    height, width = (side // scale for side in pixels.shape[:2])
+    if given.shape[:2] != (height, width):
+        raise ValueError(
+            f"{low} has {given.shape[1]}x{given.shape[0]} pixels, but {high} at scale {scale} "
+            f"calls for {width}x{height}."
+        )
 
 
 def crop(image: np.ndarray, top: int, left: int, side: int, margin: int) -> np.ndarray:

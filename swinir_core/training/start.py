@@ -25,7 +25,7 @@ from ..network.config import SwinIRConfig
 from ..network.initialisation import init_weights
 from ..network.swinir import SwinIR
 from ..text import listed
-from .data import Pairs, Patches, Photos, Plain, image_paths
+from .data import Pairs, Patches, Photos, Plain, given_inputs, image_paths
 from .losses.objective import Objective
 from .report import SAMPLES
 from .runtime import make_accelerator, stop_signals
@@ -175,16 +175,23 @@ def choose_images(config: TrainConfig, task: Task) -> tuple[list[PixelPair], lis
     What is scored is not trained on, nor what the run itself has written.
     """
     data = config.data
+    aside = [config.run.out, *data.low]
     if data.validate:
-        images = read_validation(data.validate, task.protocol, data.validate_at_most)
-        return images, image_paths(data.train, without=[config.run.out, data.validate])
-    paths = image_paths(data.train, without=[config.run.out])
+        aside += [data.validate, *([data.validate_low] if data.validate_low else [])]
+        images = read_validation(
+            data.validate, task.protocol, data.validate_at_most, data.validate_low
+        )
+        return images, image_paths(data.train, aside)
+    paths = image_paths(data.train, aside)
     least = 1 if len(paths) >= LEAST_IMAGES else 0
     count = min(max(len(paths) // IMAGES_PER_KEPT, least), MOST_KEPT)
+    chosen = spread(paths, count)
+    inputs = given_inputs(chosen, data.train, data.low, task.scale) if data.low else {}
     kept: dict[Path, PixelPair] = {}
-    for seed, path in enumerate(spread(paths, count)):
+    for seed, path in enumerate(chosen):
         try:
-            kept[path] = read_pair(ImagePair(path.name, path, None, seed), task.protocol)
+            pair = ImagePair(path.name, path, inputs.get(path), seed)
+            kept[path] = read_pair(pair, task.protocol)
         except ValueError:
             continue  # Photos.read counts it among those that cannot be trained on.
     names = listed([path.name for path in kept])
@@ -205,7 +212,8 @@ def make_pairs(
     # Half of what is free, for the batches and the network need memory too.
     memory = psutil.virtual_memory().available // 2 // accelerator.num_processes
     side = config.teacher.crop if taught else data.patch
-    photos = Photos.read(paths, task, side, 0 if taught else memory, quiet=not main)
+    inputs = given_inputs(paths, data.train, data.low, task.scale) if data.low else None
+    photos = Photos.read(paths, task, side, 0 if taught else memory, not main, inputs)
     describe_photos(photos, taught)
     if config.teacher.file is None:
         return Patches(photos, *shared)

@@ -16,6 +16,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,11 @@ class TeacherPictures:
 
     def _crops(self) -> list[Crop]:
         """List all crops, the first of every photograph before the second of any."""
-        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.photos.paths]
+        lows = self.photos.inputs.paths if self.photos.inputs else ()
+        digests = [
+            hashlib.sha256(b"".join(path.read_bytes() for path in pair if path)).hexdigest()
+            for pair in zip_longest(self.photos.paths, lows)
+        ]
         return [
             Crop(photo, (int(digest, 16), number), self.folder / f"{digest[:16]}-{number}.crop")
             for number in range(self.settings.crops)
@@ -192,6 +197,7 @@ def _identity(teacher: Teacher, config: TrainConfig) -> str:
         "gray": config.task.gray,
         "sigma": config.degradation.sigma,
         "quality": config.degradation.quality,
+        "given inputs": bool(config.data.low),
         "crop": settings.crop,
         "untouched": settings.untouched,
         "keep_means": settings.keep_means,

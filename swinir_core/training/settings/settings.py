@@ -206,8 +206,15 @@ class DataSettings(Table):
     train: Folders = ()
     """Folders of PNG, JPEG, WebP and TIFF photographs, searched to any depth."""
 
+    low: Folders = ()
+    """Folders of the network inputs of the images in ``train``, one for each of them, with files of
+    the same names (``name.png`` or ``namex4.png``). Without them inputs are made by degradation."""
+
     validate: FilePath | None = None
     """Folder of images to score. Without it a few of the training images are kept apart."""
+
+    validate_low: FilePath | None = None
+    """Folder of the inputs of ``validate``, as ``low`` is of ``train``."""
 
     validate_at_most: Count = 100
     """Images scored at each validation, evenly spread over the folder."""
@@ -397,6 +404,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         self._check_degradation()
         self._check_teacher()
+        self._check_inputs()
         task, loss, run = self.task, self.loss, self.run
         if task.name == "real_sr" and task.gray:
             raise task.fault("gray", "real-world degradation is made for colour; leave it out")
@@ -415,6 +423,11 @@ class TrainConfig:
     def _check_degradation(self) -> None:
         task, given = self.task.name, self.degradation
         needed = {"denoise": "sigma", "jpeg": "quality"}.get(task.split("_")[-1])
+        if self.data.low:
+            needed = None
+            for key in ("sigma", "quality", "validate_at"):
+                if getattr(given, key) is not None:
+                    raise given.fault(key, "inputs are given by low; leave it out")
         for key in ("sigma", "quality"):
             if key == needed and getattr(given, key) is None:
                 raise given.fault(key, f"is missing, and {task} is trained for it")
@@ -422,6 +435,13 @@ class TrainConfig:
                 raise given.fault(key, f"is not used by {task}; leave it out")
         if needed is None and given.validate_at is not None:
             raise given.fault("validate_at", f"is not used by {task}; leave it out")
+
+    def _check_inputs(self) -> None:
+        data = self.data
+        if data.low and len(data.low) != len(data.train):
+            raise data.fault("low", f"needs as many folders as train, {len(data.train)}")
+        if bool(data.low and data.validate) != bool(data.validate_low):
+            raise data.fault("validate_low", "goes with low and validate: all three or low alone")
 
     def _check_teacher(self) -> None:
         data, given = self.data, self.teacher
