@@ -11,6 +11,7 @@ from swinir_core.training.losses.pixel import (
     generator_loss,
     gradient_l1,
     l1,
+    means_l1,
 )
 from tests.training.runs import random_images
 
@@ -47,6 +48,14 @@ def test_gradient_loss_by_hand() -> None:
     assert gradient_l1(target + 0.25, target).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_means_loss_by_hand() -> None:
+    """Errors whose mean is 0 in one channel, 0.25 and -0.5 in the others."""
+    target = random_images(1, 3, 2, 2)
+    error = torch.tensor([[1.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [-0.5] * 4])
+    prediction = target + error.view(1, 3, 2, 2)
+    assert means_l1(prediction, target).item() == pytest.approx((0 + 0.25 + 0.5) / 3)
+
+
 def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     image = random_images(2, 3, 4, 4).requires_grad_()
     loss = charbonnier(image, image.detach())
@@ -56,14 +65,14 @@ def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     assert not image.grad.any()
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1])
 def test_pixel_loss_gradcheck(loss) -> None:
     prediction = random_images(2, 3, 4, 4).double().requires_grad_()
     target = random_images(2, 3, 4, 4, seed=1).double()
     assert torch.autograd.gradcheck(loss, (prediction, target))
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1])
 def test_pixel_loss_is_computed_in_float32(loss) -> None:
     """In bfloat16 the mean of 3000 differences would be off by its third digit."""
     prediction = random_images(1, 3, 32, 32).bfloat16()
@@ -74,7 +83,7 @@ def test_pixel_loss_is_computed_in_float32(loss) -> None:
     assert result.item() == pytest.approx(loss(prediction.double(), target.double()).item())
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1])
 def test_pixel_loss_refuses_to_broadcast(loss) -> None:
     with pytest.raises(ValueError, match=r"same shape, got \(1, 3, 4, 4\) and \(1, 1, 4, 4\)"):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -47,6 +47,18 @@ def gradient_l1(prediction: Tensor, target: Tensor) -> Tensor:
     return (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
 
 
+def means_l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error of the means of each channel of each image.
+
+    ``l1`` and ``charbonnier`` settle on the median of what an input may have come from, whose mean
+    over a picture is another than the target's: its colours shift. This term holds them.
+
+    Two tensors (B, C, H, W) of the same shape. Raises ``ValueError`` when the shapes differ.
+    """
+    prediction, target = same_shape(prediction, target)
+    return (prediction - target).mean(dim=(-2, -1)).abs().mean()
+
+
 def generator_loss(fake_logits: Tensor) -> Tensor:
     """Adversarial loss of the generator, ``mean log(1 + exp(-fake_logits))``.
 

@@ -294,13 +294,14 @@ class TeacherSettings(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class LossSettings(Table):
-    """The loss: pixel + gradient_weight * gradient + perceptual_weight * perceptual
-    + gan_weight * GAN."""
+    """The loss: pixel + means_weight * means + gradient_weight * gradient
+    + perceptual_weight * perceptual + gan_weight * GAN."""
 
     pixel: Annotated[Text, _choice("l1", "charbonnier")] = "l1"
     epsilon: Positive = 1e-3
     """Epsilon of the Charbonnier loss."""
 
+    means_weight: NotNegative = 0.0
     gradient_weight: NotNegative = 0.0
     perceptual_weight: NotNegative = 0.0
     gan_weight: NotNegative = 0.0
