@@ -16,8 +16,6 @@ class SwinIRTileSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": TILE_SIDE, "min": 32, "max": 8192, "step": 8, "optional": True}
-        or_zero = {"default": 0, "min": 0, "optional": True}
         return host.schema(
             node_id="SwinIRTileSettings",
             display_name="SwinIR Tile Settings",
@@ -40,7 +38,11 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "tile_width",
-                    **side,
+                    default=TILE_SIDE,
+                    min=32,
+                    max=8192,
+                    step=8,
+                    optional=True,
                     tooltip=(
                         "The greatest width of a tile in input pixels, overlaps included; tiles "
                         "are made equal, so they may be narrower. Has an effect only in the mode "
@@ -50,7 +52,11 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "tile_height",
-                    **side,
+                    default=TILE_SIDE,
+                    min=32,
+                    max=8192,
+                    step=8,
+                    optional=True,
                     tooltip=(
                         "The greatest height of a tile in input pixels, overlaps included. Has an "
                         "effect only in the mode tiled."
@@ -58,7 +64,9 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "overlap",
-                    **or_zero,
+                    default=0,
+                    min=0,
+                    optional=True,
                     max=4096,
                     step=8,
                     tooltip=(
@@ -71,7 +79,9 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "batch",
-                    **or_zero,
+                    default=0,
+                    min=0,
+                    optional=True,
                     max=4096,
                     tooltip=(
                         "How many tiles or small images of equal size are run together at most, "
@@ -81,7 +91,9 @@ class SwinIRTileSettings(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "memory_budget",
-                    **or_zero,
+                    default=0,
+                    min=0,
+                    optional=True,
                     max=2**20,
                     tooltip=(
                         "Megabytes that a run may take beside the model and the images. In the "

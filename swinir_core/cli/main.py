@@ -1,11 +1,13 @@
 """The ``swinir`` command: dispatch, and the exit status of failures.
 
-Exit status: 0 on success, 1 where a file failed, 2 for wrong usage, 130 after Ctrl-C.
+Exit status: 0 on success, 1 where a file failed, 2 for wrong usage, 130 after Ctrl-C, 141 where
+who reads the output has closed it.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
@@ -28,7 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Imported only now, because all commands need torch, which help and typing errors do not.
         module = import_module(f".{_MODULES.get(args.command, args.command)}", __package__)
-        return getattr(module, args.command)(args)
+        status = getattr(module, args.command)(args)
+        sys.stdout.flush()  # A closed pipe shows here, not when the interpreter ends.
+        return status
+    except BrokenPipeError:
+        # The interpreter flushes once more; what is left has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (UsageError, ImageError) as error:
         return _fail(error, 2)
     except (CheckpointError, OSError) as error:

@@ -217,6 +217,20 @@ def test_ctrl_c_keeps_finished_files(model: str) -> None:
     assert all(read_image(path).pixels.shape == (60, 60, 3) for path in finished)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("command", ["models", "info upscale_x2_light", "train --list", "--help"])
+def test_a_closed_pipe_is_no_error(command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-m", "swinir_core", *command.split()]
+    done = subprocess.run(
+        arguments, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert done.stderr == ""
+
+
 def test_info_says_everything(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", model, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
