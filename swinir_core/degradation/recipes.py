@@ -1,5 +1,4 @@
-"""Network inputs made from good images, for each task: random ones for training, fixed ones for
-evaluation and validation.
+"""Network inputs made from good images, one ``Degradation`` for each task.
 
 Good images are uint8 (scale*H, scale*W, C), inputs float32 (H, W, C) in 0..1; noise is
 neither clipped nor rounded. The fixed inputs are those of the reference implementation
@@ -8,6 +7,10 @@ which the paper gives no scores, they are blind degradations with given seeds.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,37 +21,64 @@ from ..images.resize import bicubic_resize
 from .blind import degrade_blindly
 from .noise_and_jpeg import add_gaussian_noise, jpeg_compress
 
-TASKS = ("sr", "real_sr", "denoise", "jpeg")
 NOISE_SEED = 0
 
-MARGINS = {"sr": 2, "real_sr": 2, "denoise": 0, "jpeg": JPEG_BLOCK}
-"""Input pixels around a patch on which its degradation depends. MATLAB's bicubic, shrinking,
-reaches 2 * scale pixels of the good image to either side."""
+
+@dataclass(frozen=True)
+class Degradation:
+    """What one task does to good images."""
+
+    random_input: Callable[[np.ndarray, np.random.Generator, int, Any], np.ndarray]
+    """Makes an input for training.
+
+    Args: the good image, or a patch of it with ``margin * scale`` pixels around; a generator, which
+    decides on everything random; the scale; and the lowest and highest level as a pair, ``None``
+    for tasks without."""
+
+    fixed_input: Callable[[np.ndarray, int, int, Any], np.ndarray]
+    """Makes an input for evaluation and validation, which depends on the arguments only.
+
+    Args: the good image; the seed, of the blind degradation only; the scale; the level, ``None``
+    for tasks without."""
+
+    margin: int = 0
+    """Input pixels around a patch on which its degradation depends."""
+
+    luma: Callable[[np.ndarray], np.ndarray] = rgb_to_gray
+    """By which the reference implementation makes the good images of a gray test set."""
+
+    level: str | None = None
+    """Setting of the level: ``sigma``, the deviation of the noise in levels of 255, or ``quality``
+    of the JPEG file, 1 to 100."""
 
 
-def random_input(
-    high: np.ndarray,
-    random: np.random.Generator,
-    task: str,
-    scale: int = 1,
-    sigma: tuple[float, float] | None = None,
-    quality: tuple[int, int] | None = None,
+def _shrink(high: np.ndarray, _random: object, scale: int, _level: None) -> np.ndarray:
+    return to_floats(bicubic_resize(high, 1 / scale))
+
+
+def _degrade(high: np.ndarray, random: np.random.Generator, scale: int, _level: None) -> np.ndarray:
+    return degrade_blindly(to_floats(high), scale, random)
+
+
+def _degrade_by_seed(high: np.ndarray, seed: int, scale: int, _level: None) -> np.ndarray:
+    return degrade_blindly(to_floats(high), scale, np.random.default_rng(seed))
+
+
+def _add_noise(
+    high: np.ndarray, random: np.random.Generator, _scale: int, sigma: tuple[float, float]
 ) -> np.ndarray:
-    """Make an input for training.
+    return add_gaussian_noise(to_floats(high), sigma, random)
 
-    high: the good image, or a patch of it with ``MARGINS[task] * scale`` pixels around.
-    random: decides on everything random; a generator in the same state gives the same bytes.
-    task: one of ``TASKS``.
-    sigma: lowest and highest deviation of the noise in levels of 255, for denoising only.
-    quality: lowest and highest quality of the JPEG file, 1 to 100, for JPEG only.
-    """
-    if task == "sr":
-        return to_floats(bicubic_resize(high, 1 / scale))
-    if task == "real_sr":
-        return degrade_blindly(to_floats(high), scale, random)
-    if sigma is not None:
-        return add_gaussian_noise(to_floats(high), sigma, random)
-    assert quality is not None
+
+def _add_fixed_noise(high: np.ndarray, _seed: int, _scale: int, sigma: float) -> np.ndarray:
+    noise = np.random.RandomState(NOISE_SEED).normal(0, sigma / 255, high.shape)
+    # The reference implementation adds it to blue, green and red.
+    return (to_floats(high) + noise[..., ::-1]).astype(np.float32)
+
+
+def _compress(
+    high: np.ndarray, random: np.random.Generator, _scale: int, quality: tuple[int, int]
+) -> np.ndarray:
     # Patches lie anywhere in the grid of blocks, or the network would learn one place by heart.
     top, left = random.integers(JPEG_BLOCK, size=2)
     low = high.copy()
@@ -56,27 +86,20 @@ def random_input(
     return to_floats(low)
 
 
-def fixed_input(
-    high: np.ndarray,
-    seed: int,
-    task: str,
-    scale: int = 1,
-    sigma: float | None = None,
-    quality: int | None = None,
-) -> np.ndarray:
-    """Make an input for evaluation and validation, which depends on the arguments only.
+def _compress_whole(high: np.ndarray, _seed: int, _scale: int, quality: int) -> np.ndarray:
+    return to_floats(jpeg_compress(np.ascontiguousarray(high), quality))
 
-    high: the good image.
-    seed: of the blind degradation, for real-world super-resolution only.
-    task, sigma, quality: as for ``random_input``, but one level.
-    """
-    if sigma is not None:
-        noise = np.random.RandomState(NOISE_SEED).normal(0, sigma / 255, high.shape)
-        # The reference implementation adds it to blue, green and red.
-        return (to_floats(high) + noise[..., ::-1]).astype(np.float32)
-    if quality is not None:
-        return to_floats(jpeg_compress(np.ascontiguousarray(high), quality))
-    return random_input(high, np.random.default_rng(seed), task, scale)
+
+DEGRADATIONS = {
+    # MATLAB's bicubic, shrinking, reaches 2 * scale pixels of the good image to either side.
+    "sr": Degradation(_shrink, _shrink, margin=2),
+    "real_sr": Degradation(_degrade, _degrade_by_seed, margin=2),
+    "denoise": Degradation(_add_noise, _add_fixed_noise, level="sigma"),
+    "jpeg": Degradation(
+        _compress, _compress_whole, margin=JPEG_BLOCK, luma=rgb_to_y, level="quality"
+    ),
+}
+"""By task."""
 
 
 def good_image(levels: np.ndarray, task: str, channels: int) -> np.ndarray:
@@ -84,7 +107,6 @@ def good_image(levels: np.ndarray, task: str, channels: int) -> np.ndarray:
 
     levels: uint8 (H, W, 1 to 4).
     channels: 1 or 3.
-    Returns uint8 (H, W, channels). Colour becomes gray by the luma that the reference
-    implementation takes: of video range for JPEG, of full range for denoising.
+    Returns uint8 (H, W, channels). Colour becomes gray by the luma of the task.
     """
-    return to_channels(levels, channels, rgb_to_y if task == "jpeg" else rgb_to_gray)
+    return to_channels(levels, channels, DEGRADATIONS[task].luma)

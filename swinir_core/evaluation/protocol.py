@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..degradation.recipes import TASKS
+from ..degradation.recipes import DEGRADATIONS
 from ..images.metrics import PSNR_B_LEAST, SSIM_LEAST
 from ..network.config import SwinIRConfig
 
@@ -23,7 +23,7 @@ class Protocol:
     """Task and level of degradation, and the scores that follow from them."""
 
     task: str
-    """One of ``TASKS``."""
+    """A key of ``DEGRADATIONS``."""
 
     scale: int
     """Output pixels per input pixel along one side."""
@@ -36,6 +36,11 @@ class Protocol:
 
     quality: int | None = None
     """Quality of the JPEG files, 1 to 100; ``None`` for other tasks."""
+
+    @property
+    def level(self) -> float | None:
+        """Sigma or quality, by which the inputs are made; ``None`` for super-resolution."""
+        return self.quality if self.sigma is None else self.sigma
 
     @property
     def border(self) -> int:
@@ -61,7 +66,7 @@ class Protocol:
 
 
 def short_name(task: str) -> str:
-    """Shorten a task of ``SwinIRConfig`` to one of ``TASKS``: ``gray_jpeg`` to ``jpeg``."""
+    """Shorten a task of ``SwinIRConfig`` to a key of ``DEGRADATIONS``: gray_jpeg to jpeg."""
     return task if task == "real_sr" else task.rpartition("_")[2]
 
 
@@ -79,7 +84,7 @@ def find_protocol(
 
     Args:
         config: of the model.
-        task: one of ``TASKS``; by default the model's own.
+        task: a key of ``DEGRADATIONS``; by default the model's own.
         sigma: standard deviation of the noise in levels of 255; by default 25.
         quality: quality of the JPEG files, 1 to 100; by default 10.
         gray: take gray images for a colour model too.
@@ -88,8 +93,8 @@ def find_protocol(
         ValueError: a value that contradicts the model or the task.
     """
     task = task or short_name(config.task)
-    if task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+    if task not in DEGRADATIONS:
+        raise ValueError(f"task must be one of {', '.join(DEGRADATIONS)}, got {task!r}")
     enlarges = task in ("sr", "real_sr")
     if enlarges and config.scale == 1:
         raise ValueError(f"the model does not enlarge, which {task} asks for; try denoise or jpeg")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..degradation.recipes import NOISE_SEED, fixed_input, good_image
+from ..degradation.recipes import DEGRADATIONS, NOISE_SEED, good_image
 from ..errors import ImageError
 from ..image_files.finding import find_images
 from ..image_files.reading import open_image
@@ -78,7 +78,8 @@ def read_pair(image: ImagePair, protocol: Protocol) -> PixelPair:
     if min(high.shape[:2]) < least:
         raise ImageError(f"{image.high} is too small to score: {least}x{least} pixels are needed.")
     if image.low is None:
-        low = fixed_input(high, image.seed, protocol.task, scale, protocol.sigma, protocol.quality)
+        degradation = DEGRADATIONS[protocol.task]
+        low = degradation.fixed_input(high, image.seed, scale, protocol.level)
         return PixelPair(low, high)
     low = _read(image.low, protocol)
     if low.shape[:2] != (height, width):

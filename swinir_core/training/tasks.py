@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ..degradation.recipes import MARGINS, random_input
+from ..degradation.recipes import DEGRADATIONS, Degradation
 from ..evaluation.protocol import Protocol, short_name
 from .settings.settings import DegradationSettings, TaskSettings
 
@@ -23,22 +22,29 @@ class Task:
     scale: int
     """Output pixels per input pixel along one side."""
 
-    margin: int
-    """Input pixels around a patch on which its degradation depends."""
-
-    degrade: Callable[[np.ndarray, np.random.Generator], np.ndarray]
-    """Makes the network's input, float32 (H, W, C), from a photograph or a patch of one, uint8
-    (scale*H, scale*W, C); see ``random_input``. Can be pickled."""
+    degradation: Degradation
+    levels: Any
+    """Lowest and highest level of the damage, ``None`` for tasks without."""
 
     protocol: Protocol
     """Protocol of the validation."""
+
+    @property
+    def margin(self) -> int:
+        """Input pixels around a patch on which its degradation depends."""
+        return self.degradation.margin
+
+    def degrade(self, high: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Make the network's input, float32 (H, W, C), from a photograph or a patch of one, uint8
+        (scale*H, scale*W, C)."""
+        return self.degradation.random_input(high, random, self.scale, self.levels)
 
 
 def build_task(task: TaskSettings, degradation: DegradationSettings) -> Task:
     """Make the task that the settings describe, validated as ``swinir evaluate`` scores it."""
     name, level = short_name(task.name), degradation.validation_level
-    sigma, quality = degradation.sigma, degradation.quality
-    degrade = partial(random_input, task=name, scale=task.scale, sigma=sigma, quality=quality)
+    its = DEGRADATIONS[name]
+    levels = getattr(degradation, its.level) if its.level else None
     protocol = Protocol(
         name,
         task.scale,
@@ -46,4 +52,4 @@ def build_task(task: TaskSettings, degradation: DegradationSettings) -> Task:
         sigma=level if name == "denoise" else None,
         quality=round(level) if name == "jpeg" and level is not None else None,
     )
-    return Task(task.channels, task.scale, MARGINS[name], degrade, protocol)
+    return Task(task.channels, task.scale, its, levels, protocol)

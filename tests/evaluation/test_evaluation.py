@@ -15,7 +15,7 @@ from swinir_core import PRESETS, ImageError, SwinIRConfig
 from swinir_core.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from swinir_core.cli.main import main
 from swinir_core.degradation.noise_and_jpeg import jpeg_compress
-from swinir_core.degradation.recipes import fixed_input
+from swinir_core.degradation.recipes import DEGRADATIONS
 from swinir_core.evaluation.padding import SymmetricPadding
 from swinir_core.evaluation.protocol import Protocol, find_protocol
 from swinir_core.evaluation.scoring import mean_scores, paper_restorer, score, score_image
@@ -117,7 +117,7 @@ def test_noise_is_drawn_as_the_reference_draws_it(channels: int) -> None:
     legacy = np.random.RandomState()
     legacy.seed(seed=0)
     noisy = blue_first + legacy.normal(0, 50 / 255.0, blue_first.shape)
-    low = fixed_input(high, 7, "denoise", sigma=50)
+    low = DEGRADATIONS["denoise"].fixed_input(high, 7, 1, 50)
     assert np.array_equal(low, noisy[..., ::-1].astype(np.float32))
     assert low.min() < 0
     assert low.max() > 1
@@ -125,15 +125,17 @@ def test_noise_is_drawn_as_the_reference_draws_it(channels: int) -> None:
 
 def test_jpeg_and_bicubic_inputs() -> None:
     high = np.random.default_rng(1).integers(0, 256, (16, 18, 3), np.uint8)
-    jpeg = fixed_input(high, 0, "jpeg", quality=40)
+    jpeg = DEGRADATIONS["jpeg"].fixed_input(high, 0, 1, 40)
     assert np.array_equal(jpeg, jpeg_compress(high, 40).astype(np.float32) / 255)
-    low = fixed_input(high, 0, "sr", 2)
+    low = DEGRADATIONS["sr"].fixed_input(high, 0, 2, None)
     assert np.array_equal(low, bicubic_resize(high, 0.5).astype(np.float32) / 255)
 
 
 def test_each_image_is_degraded_blindly_in_its_own_way() -> None:
     high = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
-    first, again, second = (fixed_input(high, n, "real_sr", 4) for n in (0, 0, 1))
+    first, again, second = (
+        DEGRADATIONS["real_sr"].fixed_input(high, n, 4, None) for n in (0, 0, 1)
+    )
     assert first.shape == (8, 8, 3)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)
