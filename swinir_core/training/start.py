@@ -246,19 +246,19 @@ def make_together(pictures: TeacherPictures, accelerator: Accelerator) -> bool:
             return False
 
         # Told one by one, for a process that hears nothing for half an hour gives up.
-        while said(one_more()):
+        while from_main(one_more()):
             bar.update()
             done += 1
             if main and done % PICTURES_PER_LINE == 0:
                 left = (time.monotonic() - begun) / done * (count - done)
                 log.info(f"picture {done:,} of {count:,}  {tqdm.format_interval(left)} left")
-        complete = said(done == count)
+        complete = from_main(done == count)
     if not complete:
         log.info(f"stopped; the pictures in {pictures.folder} stay, the same command goes on")
     return complete
 
 
-def said(value: bool) -> bool:
+def from_main(value: bool) -> bool:
     """Return what the main process says, in all processes."""
     values = [value]
     broadcast_object_list(values)

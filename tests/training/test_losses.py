@@ -12,6 +12,7 @@ from swinir_core.training.losses.pixel import (
     gradient_l1,
     l1,
     means_l1,
+    texture_l1,
 )
 from tests.training.runs import random_images
 
@@ -48,6 +49,14 @@ def test_gradient_loss_by_hand() -> None:
     assert gradient_l1(target + 0.25, target).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_texture_loss_by_hand() -> None:
+    """Stripes a pixel wide, 0.5 apart, beside the stripes moved by one, and beside flat."""
+    stripes = 0.5 * (torch.arange(17) % 2).expand(1, 1, 9, 17)
+    assert texture_l1(stripes, 0.5 - stripes).item() == 0
+    # Of the two axes only one has differences, 0.5 everywhere.
+    assert texture_l1(stripes, torch.zeros_like(stripes)).item() == pytest.approx(0.25)
+
+
 def test_means_loss_by_hand() -> None:
     """Errors whose mean is 0 in one channel, 0.25 and -0.5 in the others."""
     target = random_images(1, 3, 2, 2)
@@ -65,14 +74,14 @@ def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     assert not image.grad.any()
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, texture_l1])
 def test_pixel_loss_gradcheck(loss) -> None:
-    prediction = random_images(2, 3, 4, 4).double().requires_grad_()
-    target = random_images(2, 3, 4, 4, seed=1).double()
+    prediction = random_images(2, 3, 10, 10).double().requires_grad_()
+    target = random_images(2, 3, 10, 10, seed=1).double()
     assert torch.autograd.gradcheck(loss, (prediction, target))
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, texture_l1])
 def test_pixel_loss_is_computed_in_float32(loss) -> None:
     """In bfloat16 the mean of 3000 differences would be off by its third digit."""
     prediction = random_images(1, 3, 32, 32).bfloat16()
@@ -83,7 +92,7 @@ def test_pixel_loss_is_computed_in_float32(loss) -> None:
     assert result.item() == pytest.approx(loss(prediction.double(), target.double()).item())
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, texture_l1])
 def test_pixel_loss_refuses_to_broadcast(loss) -> None:
     with pytest.raises(ValueError, match=r"same shape, got \(1, 3, 4, 4\) and \(1, 1, 4, 4\)"):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -13,7 +13,15 @@ from torch import Tensor
 from ..settings.settings import LossSettings, TrainConfig
 from .discriminator import DISCRIMINATORS
 from .perceptual import PerceptualLoss
-from .pixel import charbonnier, discriminator_loss, generator_loss, gradient_l1, l1, means_l1
+from .pixel import (
+    charbonnier,
+    discriminator_loss,
+    generator_loss,
+    gradient_l1,
+    l1,
+    means_l1,
+    texture_l1,
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Prediction and target, both (B, C, H, W) in 0..1, to a scalar."""
@@ -28,10 +36,10 @@ class Objective:
     def __init__(self, settings: LossSettings, device: torch.device) -> None:
         pixel = l1 if settings.pixel == "l1" else partial(charbonnier, eps=settings.epsilon)
         self.losses: dict[str, tuple[float, Loss]] = {"pixel": (1.0, pixel)}
-        if settings.means_weight:
-            self.losses["means"] = (settings.means_weight, means_l1)
-        if settings.gradient_weight:
-            self.losses["gradient"] = (settings.gradient_weight, gradient_l1)
+        for name, loss in (("means", means_l1), ("gradient", gradient_l1), ("texture", texture_l1)):
+            weight = getattr(settings, f"{name}_weight")
+            if weight:
+                self.losses[name] = (weight, loss)
         if settings.perceptual_weight:
             perceptual = PerceptualLoss(settings.vgg19).to(device)
             self.losses["perceptual"] = (settings.perceptual_weight, perceptual)

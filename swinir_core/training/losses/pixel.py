@@ -47,6 +47,29 @@ def gradient_l1(prediction: Tensor, target: Tensor) -> Tensor:
     return (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
 
 
+TEXTURE_BLOCK = 8
+"""Side in pixels of the blocks in which ``texture_l1`` compares the strength of texture."""
+
+
+def texture_l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error of the local strength of texture: absolute differences of neighbouring
+    pixels, averaged over blocks of 8x8 pixels, for each axis.
+
+    Unlike ``l1`` and ``gradient_l1`` it asks for as much detail as the target has, and not for each
+    of its pixels, so that a network that cannot know where detail lies does not leave it out.
+
+    Two tensors (B, C, H, W) of the same shape, more than 8 pixels a side. Raises ``ValueError``
+    when the shapes differ.
+    """
+    prediction, target = same_shape(prediction, target)
+    errors = [
+        F.avg_pool2d(prediction.diff(dim=axis).abs(), TEXTURE_BLOCK)
+        - F.avg_pool2d(target.diff(dim=axis).abs(), TEXTURE_BLOCK)
+        for axis in (-1, -2)
+    ]
+    return torch.stack([error.abs().mean() for error in errors]).mean()
+
+
 def means_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error of the means of each channel of each image.
 
