@@ -77,7 +77,7 @@ class SwinIRModelLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str | None) -> tuple[int, int] | None:
-        """Time and size of the file, so that the host loads it anew when it is replaced.
+        """Time and size of the file, so that the host loads it again when it is replaced.
 
         None where another node is going to give the name.
         """

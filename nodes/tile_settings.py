@@ -74,7 +74,7 @@ class SwinIRTileSettings(io.ComfyNode):
                         "half the smaller side of a tile. 0 finds what the model needs for no seam "
                         "to show, as far as tiles are twice as large: 40 to 48 with the bundled "
                         "models. Set it lower to compute fewer pixels twice, or higher when you "
-                        "see seams all the same."
+                        "still see seams."
                     ),
                 ),
                 io.Int.Input(

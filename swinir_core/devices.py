@@ -39,7 +39,7 @@ def release_cached_memory(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether ``error`` says that memory ran out: of a GPU of whatever make, or of the CPU."""
+    """Tell whether ``error`` says that memory ran out: of a GPU of any make, or of the CPU."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

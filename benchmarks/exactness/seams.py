@@ -9,7 +9,7 @@ over all pictures, of what lies this far from it or farther; the row "pattern" i
 ``Restorer`` asks to find the overlap. The second compares tiles with the whole picture. Everything
 is in float32, differences are in steps of 8 bits (1/255).
 
-With ``--random LAYERS STRENGTH`` the network is the lightweight preset with so many layers and
+With ``--random LAYERS STRENGTH`` the network is the lightweight preset with LAYERS layers and
 random weights, those of attention and MLP multiplied, to see how far a cut is felt elsewhere.
 """
 

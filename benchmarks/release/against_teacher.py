@@ -65,7 +65,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--teacher", type=Path, required=True, help="a model spandrel reads")
     parser.add_argument("--data", type=Path, help="a folder of good photographs")
-    parser.add_argument("--every", type=int, default=1, help="take one photograph in so many")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="take every Nth photograph"
+    )
     parser.add_argument("--model", nargs="+", default=["real_x4_light"])
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()

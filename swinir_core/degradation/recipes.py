@@ -79,7 +79,7 @@ def _add_fixed_noise(high: np.ndarray, _seed: int, _scale: int, sigma: float) ->
 def _compress(
     high: np.ndarray, random: np.random.Generator, _scale: int, quality: tuple[int, int]
 ) -> np.ndarray:
-    # Patches lie anywhere in the grid of blocks, or the network would learn one place by heart.
+    # Patches lie anywhere in the grid of blocks, or the network would learn where the blocks begin.
     top, left = random.integers(JPEG_BLOCK, size=2)
     low = high.copy()
     low[top:, left:] = jpeg_compress(np.ascontiguousarray(high[top:, left:]), quality, random)

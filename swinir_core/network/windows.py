@@ -3,7 +3,7 @@
 From the first convolution to the last the features are kept as windows: (windows, N, C), N tokens
 a window, the windows of the unshifted grid one after another. A layer with regular windows works on
 plain slices; a shifted layer gathers the tokens of its windows by index and puts them back, so
-nothing is rolled or partitioned anew.
+nothing is rolled or partitioned again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def shifted_windows(
     image = rearrange(token, "(b nh nw h w) -> b (nh h) (nw w)", **by_image)
     shifted = image.roll((-shift, -shift), (1, 2))
     index = rearrange(shifted, "b (nh h) (nw w) -> b nh nw (h w)", h=size, w=size)
-    # The last shift rows of a bottom window come from the top of the image, likewise at the right.
+    # The last shift rows of a bottom window come from the top of the image, and the last shift
+    # columns of a window at the right from its left.
     row, column = _rows_and_columns(size, device)
     from_top, from_left = row >= size - shift, column >= size - shift
     rows_apart = from_top[:, None] != from_top

@@ -96,7 +96,7 @@ class Photos:
             paths: image files.
             task: what the patches are for.
             patch: side of a patch in pixels of the network's input.
-            memory: bytes to fill; the other photographs are decoded anew for each patch.
+            memory: bytes to fill; the other photographs are decoded again for each patch.
             quiet: show no progress bar.
             inputs: file of the given network input of each photograph.
 

@@ -57,7 +57,7 @@ def keep_freed_memory() -> bool:
     """Make glibc keep freed memory. Returns whether it does.
 
     Every step allocates the same activations again. By default glibc returns those beyond 32 MiB
-    to the kernel in between, which must then clear every page anew.
+    to the kernel in between, which must then clear every page again.
     """
     try:
         mallopt: Callable[[int, int], int] = ctypes.CDLL("libc.so.6").mallopt

@@ -32,7 +32,7 @@ class SaveError(WriteError):
 
 def keeping_saves(write: Callable[[Path], object], run_dir: Path, name: str) -> None:
     """Call ``write(run_dir / name)``. Raises ``SaveError``, naming the file and the way out."""
-    # Not made anew: it may have been renamed, or be on a disk that was taken out.
+    # Not made again: it may have been renamed, or be on a disk that was taken out.
     if not run_dir.is_dir():
         raise SaveError(
             f"{run_dir} is gone: moved, deleted or on a disk that is no longer there; put "

@@ -112,7 +112,7 @@ class TeacherPictures:
 
         Raises:
             Cancelled: ``cancelled`` returned ``True``; the files made so far stay.
-            WriteError: the disk refuses; likewise.
+            WriteError: the disk refuses; the files made so far stay.
             ValueError: the teacher's picture has pixels that are no numbers.
         """
         with replacing(self.folder / IDENTITY) as part:
