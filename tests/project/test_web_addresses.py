@@ -145,7 +145,7 @@ def test_links_of_pages_lead_into_the_repository(folder: Path, page: str) -> Non
     text = (folder / page).read_text(encoding="utf-8")
     before = (ROOT / page).read_text(encoding="utf-8")
     assert len(re.findall(r"\]\(", text)) == len(re.findall(r"\]\(", before))
-    assert re.findall(r"\]\((?!https://)[^)]*\)", text) == []
+    assert re.findall(r"\]\((?!https://|#)[^)]*\)", text) == []
     blob = f"https://github.com/octo-cat/hello.world_2/blob/{COMMIT}/"
     for start, picture in ((RAW, True), (blob, False)):
         paths = re.findall(rf"(!?)\[[^\]]*\]\({re.escape(start)}([^)]*)\)", text)
