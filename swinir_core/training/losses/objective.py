@@ -55,13 +55,13 @@ class Critic:
 
     Args:
         channels: of the images, 1 or 3.
-        config: settles the weight of the generator's loss, the width of the discriminator, the
-            betas of Adam and the seed of the first weights.
+        config: settles the weight of the generator's loss, kind, width and learning rate of the
+            discriminator, the betas of Adam and the seed of the first weights.
         accelerator: of the run.
     """
 
     def __init__(self, channels: int, config: TrainConfig, accelerator: Accelerator) -> None:
-        self.weight = config.loss.gan_weight
+        self.weight, self.rate = config.loss.gan_weight, config.loss.critic_rate
         self.accelerator = accelerator
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.run.seed)
@@ -80,9 +80,10 @@ class Critic:
         return loss
 
     def learn(self, output: Tensor, target: Tensor, rate: float) -> Tensor:
-        """Take one step with learning rate ``rate``; returns the discriminator's own loss."""
+        """Take one step while the network's learning rate is ``rate``; returns the discriminator's
+        own loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate * rate
         # Both in one batch, so that processes average their gradients once.
         logits = self.prepared(torch.cat([target, output.detach()]))
         loss = discriminator_loss(*logits.chunk(2))

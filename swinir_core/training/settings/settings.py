@@ -313,6 +313,9 @@ class LossSettings(Table):
     critic_features: Count = 64
     """Channels of the discriminator at full size."""
 
+    critic_rate: Positive = 1.0
+    """Learning rate of the discriminator, as a multiple of the network's."""
+
     vgg19: FilePath | None = None
     """File of torchvision's VGG19 weights for the perceptual loss. Default: torchvision's cache."""
 
@@ -412,7 +415,7 @@ class TrainConfig:
             raise task.fault("gray", "real-world degradation is made for colour; leave it out")
         if loss.vgg19 and not loss.perceptual_weight:
             raise loss.fault("vgg19", "is not used without a perceptual_weight")
-        for key in ("critic", "critic_features"):
+        for key in ("critic", "critic_features", "critic_rate"):
             if getattr(loss, key) != getattr(LossSettings, key) and not loss.gan_weight:
                 raise loss.fault(key, "is not used without a gan_weight")
         if loss.pixel == "l1" and loss.epsilon != LossSettings.epsilon:
