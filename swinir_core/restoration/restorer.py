@@ -228,7 +228,7 @@ class Restorer:
             at_once=at_once,
             memory=self.estimate_memory(*size, at_once),
             budget=budget,
-            overlap_needed=self.overlap if is_cut and settings.overlap is None else 0,
+            overlap_wanted=self._overlap(settings) if is_cut else 0,
         )
 
     @cached_property
