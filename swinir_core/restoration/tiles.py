@@ -115,19 +115,22 @@ class Tile:
         )
         return image[rows, columns]
 
-    def add(self, restored: Tensor, result: Tensor, scale: int) -> None:
+    def add(self, restored: Tensor, result: Tensor, scale: int, first: int = 0) -> None:
         """Add restored pixels, weighted, to a result; the order of the tiles changes nothing.
 
         Args:
-            restored: (sh, sw, C) in 0..1; overwritten.
-            result: (sH, sW, C) of the whole image, on any device.
+            restored: (h, sw, C) in 0..1, some rows of the restored tile; overwritten.
+            result: (sH, sW, C) of the whole image, on any device; of more channels where
+                ``restored`` has one, which is then added to each.
             scale: s.
+            first: The number of the first row.
         """
-        target = self.of(result, scale)
+        rows = slice(first, first + len(restored))
+        target = self.of(result, scale)[rows]
         if not (self.rows.is_blended or self.columns.is_blended):
             target.copy_(restored)
             return
-        for weights in (self.rows.weights[:, None, None], self.columns.weights[:, None]):
+        for weights in (self.rows.weights[rows, None, None], self.columns.weights[:, None]):
             restored.mul_(weights.to(restored.device))
         # Sums of multiples of 2^-23 are exact in float32 up to 2.
         restored.mul_(2**23).round_().mul_(2**-23)
