@@ -98,7 +98,10 @@ class SwinIRRestore(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    tooltip="The restored images, larger by the model's scale.",
+                    tooltip=(
+                        "The restored images, larger by the model's scale, gray ones in three "
+                        "equal channels."
+                    ),
                 ),
             ],
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -213,7 +214,9 @@ class WindowPlan:
             return self.to_windows(conv(x))
         windows, unit = None, x.shape[2] // self.height
         rows = -(-_FIRST_STRIP_PIXELS // (self.batch * self.width * self.size)) * self.size
-        for top, bottom in self.strips(rows):
+        # What is left of the rows goes into the last strip, or that would be one of few pixels.
+        tops = range(0, max(self.height - rows, 0) + 1, rows)
+        for top, bottom in pairwise((*tops, self.height)):
             first, last = max(top - 1, 0), min(bottom + 1, self.height)
             features = conv(x[:, :, first * unit : last * unit])[:, :, top - first :]
             if windows is None:
@@ -303,12 +306,10 @@ class WindowPlan:
             self.sweeps.advance((bottom - top) / self.height)
         return x
 
-    def strips(self, rows: int | None = None) -> Iterator[tuple[int, int]]:
-        """(top, bottom) rows of strips that together cover the features, ``strip_rows`` high unless
-        ``rows`` says otherwise."""
-        rows = rows or self.strip_rows
-        for top in range(0, self.height, rows):
-            yield top, min(top + rows, self.height)
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """(top, bottom) rows of strips that together cover the features."""
+        for top in range(0, self.height, self.strip_rows):
+            yield top, min(top + self.strip_rows, self.height)
 
     def parts(self, image: Tensor) -> Iterator[Tensor]:
         """Views of the rows of an image (B, C, H, W), a strip of features each, to be changed in

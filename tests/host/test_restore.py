@@ -229,5 +229,5 @@ def test_a_model_of_another_kind_is_sent_to_the_hosts_loader(
     result = host.run_failing(graph)
 
     assert compact.name in result.error
-    assert "oad it with" in result.error[:40]
+    assert "oad it with" in result.error[:60]  # Ends may be cut off.
     assert host.run(graph | {"loader": theirs(compact.name)}).succeeded

@@ -209,6 +209,15 @@ def test_a_cancelled_run_leaves_nothing(network: SwinIR) -> None:
     assert (plan_module._kept.plan, plan_module._kept.users) == (None, 0)
 
 
+@pytest.mark.parametrize("rows", [34, 65, 66], ids="{} windows high".format)
+def test_the_first_convolution_by_strips_is_that_of_the_whole_to_the_last_bit(rows: int) -> None:
+    conv, x = torch.nn.Conv2d(3, 12, 3, padding=1).requires_grad_(False), torch.rand(1, 3, 8, 520)
+    x = x.repeat(1, 1, rows, 1) * torch.rand(1, 3, 8 * rows, 1)
+    whole = conv(x)
+    plan = WindowPlan.build(whole, 8, keeps_graph=False)
+    assert torch.equal(plan.convolve(conv, x), plan.to_windows(whole))
+
+
 PASSES = {
     "lightweight": {},
     "gray": {"upsampler": "none", "scale": 1, "in_channels": 1},
