@@ -251,6 +251,23 @@ def check_another_architecture_is_measured_once_and_its_room_asked_for() -> None
     assert measured == again < by_rule
 
 
+def check_any_model_is_interrupted_within_a_tile() -> None:
+    """Between two of its layers, not only when a tile is done."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
+    foreign = ModelLoader().load_from_state_dict({"params": network.state_dict()})
+    for model in (foreign, load()):
+        first, *_, last = (m for m in model.model.modules() if isinstance(m, torch.nn.Conv2d))
+        ran = []
+        first.register_forward_hook(
+            lambda *_: comfy.model_management.interrupt_current_processing()
+        )
+        last.register_forward_pre_hook(lambda *_, ran=ran: ran.append(True))
+        error = error_of(lambda model=model: restore(model))
+        assert isinstance(error, comfy.model_management.InterruptProcessingException)
+        assert ran == []
+
+
 def check_errors_are_built_in_ones_without_a_chain() -> None:
     (BASE / "models" / "swinir" / "page.pth").write_bytes(b"<!DOCTYPE html>")
     wrong = {
