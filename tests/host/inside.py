@@ -278,6 +278,7 @@ def check_errors_are_built_in_ones_without_a_chain() -> None:
     kinds = {"a file": ValueError, "an image": ValueError, "weights": RuntimeError}
     for name, action in wrong.items():
         error = error_of(action)
+        assert error is not None
         assert type(error) is kinds[name], (name, error)
         assert error.__cause__ is error.__context__ is None
         assert len(traceback.extract_tb(error.__traceback__)) <= 5
