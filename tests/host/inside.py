@@ -236,7 +236,8 @@ def check_another_architecture_is_measured_once_and_its_room_asked_for() -> None
     torch.manual_seed(0)
     network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
     model = ModelLoader().load_from_state_dict({"params": network.state_dict()})
-    host, sizes, asked = sys.modules[f"{pack.__name__}.host"], [], []
+    host: Any = sys.modules[f"{pack.__name__}.host"]
+    sizes, asked = [], []
     model.model.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-1]))
     load_with = host.load
     host.load = lambda patcher, needed=0: asked.append(needed) or load_with(patcher, needed)
