@@ -7,11 +7,12 @@ feature is looked up when it is needed, so that one pack serves them all.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import math
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -29,15 +30,36 @@ from torch import Tensor, nn
 import nodes as host_nodes  # The host's nodes.py: an absolute import never reaches this package.
 
 from ..swinir_core.checkpoints.names import SUFFIXES
+from ..swinir_core.errors import PrecisionError, UserFacingError
 
 MODEL_FOLDER = "swinir"
 SECONDS_BETWEEN_PICTURES = 0.2
+SECONDS_BETWEEN_STEPS = 0.05
 
 
 def schema(**fields: Any) -> io.Schema:
     """Make a node's schema, without fields that an older host does not know, such as aliases."""
     known = inspect.signature(io.Schema).parameters
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
+
+
+def plain_errors(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    """Make ``execute`` of a node raise the built-in kind of what it wants a user to read.
+
+    The host shows the name of any other class, with the modules it lies in, before the message, and
+    writes the whole chain of tracebacks into the console.
+    """
+
+    @functools.wraps(execute)
+    def executed(*args: Any, **kwargs: Any) -> io.NodeOutput:
+        try:
+            return execute(*args, **kwargs)
+        except (UserFacingError, PrecisionError) as error:
+            kinds = type(error).__mro__
+            plain = next(kind for kind in kinds if kind.__module__ == "builtins")(str(error))
+        raise plain  # Outside of the except block, or the first one is shown with it.
+
+    return executed
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
@@ -172,11 +194,15 @@ class Progress:
     def __init__(self) -> None:
         self._bar = comfy.utils.ProgressBar(1)
         self._done, self._total = 0, 1
-        self._shown = -math.inf
+        self._shown = self._moved = -math.inf
 
     def advance(self, done: int, total: int) -> None:
+        """Move the bar, not more often than an eye sees; an older host sends every step on."""
         self._done, self._total = done, total
-        self._bar.update_absolute(done, total)
+        now = time.monotonic()
+        if done == total or now - self._moved > SECONDS_BETWEEN_STEPS:
+            self._moved = now
+            self._bar.update_absolute(done, total)
 
     def wants_picture(self) -> bool:
         """Tell whether the last picture is old enough for a person to follow."""

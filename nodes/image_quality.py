@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -78,6 +80,7 @@ class SwinIRImageQuality(io.ComfyNode):
         )
 
     @classmethod
+    @host.plain_errors
     def execute(
         cls, image: Tensor, reference: Tensor, channel: str = LUMA, border: int = 0
     ) -> io.NodeOutput:
@@ -90,4 +93,7 @@ class SwinIRImageQuality(io.ComfyNode):
 
         quality = compare(image, reference, border, channel == LUMA, scored)
         host.show_text(cls, str(quality))
-        return io.NodeOutput(quality.psnr, quality.ssim)
+        # For whoever runs the graph by the API. JSON has no number for infinity.
+        psnr = quality.psnr if math.isfinite(quality.psnr) else None
+        shown = {"text": [str(quality)], "psnr": [psnr], "ssim": [quality.ssim]}
+        return io.NodeOutput(quality.psnr, quality.ssim, ui=shown)

@@ -54,14 +54,12 @@ class SwinIRModelLoader(io.ComfyNode):
         )
 
     @classmethod
+    @host.plain_errors
     def execute(cls, model_name: str) -> io.NodeOutput:
         try:
             checkpoint = read_checkpoint(find_file(model_name))
         except OtherNetworkError as error:
-            raise OtherNetworkError(
-                f"{error} If it is an upscale model of another architecture, load it with "
-                f'"Load Upscale Model" and connect that to SwinIR Restore.'
-            ) from error
+            raise OtherNetworkError(advised(error), error.is_upscaler) from error
         host.show_text(cls, describe(checkpoint))
         return io.NodeOutput(SwinIRUpscaleModel(checkpoint))
 
@@ -85,6 +83,15 @@ class SwinIRModelLoader(io.ComfyNode):
             return None
         stat = find_file(model_name).stat()
         return stat.st_mtime_ns, stat.st_size
+
+
+def advised(error: OtherNetworkError) -> str:
+    """The message of ``error`` behind what to do, for a dialog may cut off its end."""
+    if error.is_upscaler is False:
+        return str(error)
+    doubt = "" if error.is_upscaler else "If this is an upscale model, "
+    advice = f'{doubt}load it with "Load Upscale Model" and connect that to SwinIR Restore'
+    return f"{advice[0].upper()}{advice[1:]}: {error}"
 
 
 def model_names() -> list[str]:

@@ -98,12 +98,16 @@ class SwinIRRestore(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    tooltip="The restored images, larger by the model's scale.",
+                    tooltip=(
+                        "The restored images, larger by the model's scale, gray ones in three "
+                        "equal channels."
+                    ),
                 ),
             ],
         )
 
     @classmethod
+    @host.plain_errors
     def execute(
         cls,
         upscale_model: Any,
@@ -120,8 +124,13 @@ class SwinIRRestore(io.ComfyNode):
         dtype = find_precision(precision, runnable.model, device)
         restorer = Restorer(runnable.model, device, dtype, ensemble)
 
+        def load() -> None:
+            runnable.load(memory_required(restorer, inputs, tiles, host.total_memory(device)))
+
         # Anything may have been evicted since the last run, so the model is requested every time.
-        runnable.load(memory_required(restorer, inputs, tiles, host.total_memory(device)))
+        load()
+        if restorer.measure(inputs, host.interrupted):
+            load()
         plan = plan_within(restorer, inputs, tiles, host.free_memory(runnable.patcher))
         logging.info("SwinIR Restore%s: %s", " in eight ways" * ensemble, plan.summary())
         progress, preview = host.Progress(), Preview()
@@ -132,7 +141,7 @@ class SwinIRRestore(io.ComfyNode):
                 progress.show(preview.picture())
 
         restored = restorer.run(inputs, plan, progress.advance, host.interrupted, finished)
-        return io.NodeOutput(host.to_intermediate(restored))
+        return io.NodeOutput(host.to_intermediate(in_three_channels(restored)))
 
 
 def find_precision(name: str, model: ImageModel, device: torch.device) -> torch.dtype:
@@ -153,7 +162,7 @@ def find_precision(name: str, model: ImageModel, device: torch.device) -> torch.
 def plan_within(restorer: Restorer, inputs: Inputs, tiles: TileSettings, available: int) -> RunPlan:
     """Plan the run with ``available`` bytes, or fewer where the settings say so."""
     budget = min(tiles.memory_budget or available, available)
-    return restorer.plan_for(inputs, replace(tiles, memory_budget=budget))
+    return restorer.plan_for(inputs, replace(tiles, memory_budget=budget), host.interrupted)
 
 
 def memory_required(restorer: Restorer, inputs: Inputs, tiles: TileSettings, total: int) -> int:
@@ -164,3 +173,11 @@ def memory_required(restorer: Restorer, inputs: Inputs, tiles: TileSettings, tot
     """
     tiles = replace(tiles, overlap=tiles.overlap or 0)
     return plan_within(restorer, replace(inputs, mask=None), tiles, total).memory
+
+
+def in_three_channels(images: Tensor) -> Tensor:
+    """Make gray images, (B, H, W, 1) or with alpha (B, H, W, 2), ones that the host's own nodes
+    show: of three equal channels, and alpha. Others are returned as they are."""
+    if images.shape[-1] > 2:
+        return images
+    return torch.cat([images[..., :1].expand(-1, -1, -1, 3), images[..., 1:]], -1)

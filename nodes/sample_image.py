@@ -122,6 +122,7 @@ class SwinIRSampleImage(io.ComfyNode):
         )
 
     @classmethod
+    @host.plain_errors
     def execute(
         cls,
         picture: str,

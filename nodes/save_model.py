@@ -74,6 +74,7 @@ class SwinIRSaveModel(io.ComfyNode):
         )
 
     @classmethod
+    @host.plain_errors
     def execute(
         cls, upscale_model: Any, name: str = "my_swinir", precision: str = "float16"
     ) -> io.NodeOutput:
@@ -82,8 +83,11 @@ class SwinIRSaveModel(io.ComfyNode):
         write(path, to_checkpoint(upscale_model), precision)
         model_name = path.relative_to(host.save_folder()).as_posix()
         shown = Path("models", host.save_folder().name, model_name).as_posix()
-        host.show_text(cls, f"{shown},\n{path.stat().st_size / 1e6:.1f} MB in {precision}")
-        return io.NodeOutput(model_name)
+        text = f"{shown},\n{path.stat().st_size / 1e6:.1f} MB in {precision}"
+        host.show_text(cls, text)
+        # For whoever runs the graph by the API.
+        found = {"text": [text], "model_name": [model_name], "path": [str(path)]}
+        return io.NodeOutput(model_name, ui=found)
 
 
 def free_path(name: str) -> Path:

@@ -33,7 +33,9 @@ class SwinIRTileSettings(io.ComfyNode):
                     tooltip=(
                         "auto cuts only what does not fit the memory, into the largest tiles that "
                         "do. Choose whole to never cut, or tiled to always cut into tiles of "
-                        "tile_width and tile_height, for example to watch the picture appear."
+                        "tile_width and tile_height, for example to watch the picture appear. "
+                        "For models of other architectures auto takes tiles of 512x512 pixels at "
+                        "most."
                     ),
                 ),
                 io.Int.Input(

@@ -10,6 +10,7 @@ from spandrel.architectures.SwinIR import SwinIRArch
 from torch import Tensor
 
 from ..swinir_core import Checkpoint, SwinIR
+from ..swinir_core.restoration.execution import is_gray
 from . import host
 
 
@@ -72,10 +73,12 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
     def __call__(self, image: Tensor) -> Tensor:
         """Restore (N, C, H, W) in 0..1 to (N, C, scale * H, scale * W) in 0..1, one by one.
 
-        A gray model restores the channels of a colour image one by one. Raises ``ValueError`` for
-        other channels than the model's.
+        A gray model restores the channels of a colour image one by one, or once if they are equal.
+        Raises ``ValueError`` for other channels than the model's.
         """
         batch, channels, height, width = image.shape
+        if self.input_channels == 1 < channels and is_gray(image.movedim(1, -1)):
+            return self(image[:, :1]).repeat(1, channels, 1, 1)
         if channels == self.input_channels:
             inputs = image
         elif self.input_channels == 1:

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import common
 from swinir_core import PRESETS, SwinIR, estimate_memory
-from swinir_core.benchmark.counting import PeakMemory
+from swinir_core.restoration.peak_memory import PeakMemory
 
 CASES = [
     *(("lightweight_sr_x2", 1, 64, 64, "float32"), ("lightweight_sr_x2", 1, 128, 100, "float32")),

@@ -20,9 +20,9 @@ from torch import nn
 from benchmarks import common
 from swinir_core import PRESETS, SwinIR
 from swinir_core.benchmark.contenders import random_checkpoint
-from swinir_core.benchmark.counting import count_memory
 from swinir_core.benchmark.machine import time_run
 from swinir_core.checkpoints.spandrel import spandrel_network
+from swinir_core.restoration.peak_memory import count_memory
 from swinir_core.training.runtime import keep_freed_memory
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}

@@ -21,7 +21,7 @@ from ..images.levels import to_floats
 from ..network.config import PRESETS, SwinIRConfig
 from ..network.initialisation import init_weights
 from ..network.swinir import SwinIR
-from .counting import count_memory
+from ..restoration.peak_memory import count_memory
 
 OURS, THEIRS = "swinir", "spandrel"
 SAMPLE = Path(__file__).parents[1] / "samples" / "chelsea.png"

@@ -1,75 +1,12 @@
-"""Memory and multiply-adds of a run, counted operator by operator."""
+"""Multiply-adds of a run, counted operator by operator."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
-
-
-class PeakMemory(TorchDispatchMode):
-    """Counter of the bytes of tensors alive at once, which ``tracemalloc`` does not see.
-
-    While active, ``peak`` is the largest growth in bytes of all storages made by operators, without
-    scratch space inside single operators.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.current = 0
-        self.peak = 0
-        self._alive: set[int] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        given = {_key(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and _key(tensor) not in given:
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata not in self._alive:
-            self._alive.add(storage._cdata)
-            self.current += storage.nbytes()
-            self.peak = max(self.peak, self.current)
-            weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
-
-    def _freed(self, key: int, size: int) -> None:
-        self.current -= size
-        self._alive.remove(key)
-
-
-def _key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def count_memory(run: Callable[[], Tensor], device: torch.device) -> tuple[int, Tensor]:
-    """Peak growth in bytes during ``run()`` on ``device``, the result included; and the result.
-
-    On CUDA by the allocator's own statistics, elsewhere counted by ``PeakMemory``.
-    """
-    if device.type != "cuda":
-        with PeakMemory() as memory:
-            output = run()
-        return memory.peak, output
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    output = run()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before, output
 
 
 def multiply_adds(config: SwinIRConfig, height: int, width: int) -> int:

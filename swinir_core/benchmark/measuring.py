@@ -23,8 +23,9 @@ from ..devices import free_memory, is_out_of_memory
 from ..errors import PrecisionError
 from ..images.metrics import psnr
 from ..network.config import SwinIRConfig
+from ..restoration.peak_memory import count_memory
 from .contenders import OURS, Contender, contenders_for, sample, small_image, weights_named
-from .counting import count_memory, multiply_adds
+from .counting import multiply_adds
 from .machine import describe, gemm_rate, time_run
 
 

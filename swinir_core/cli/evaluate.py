@@ -121,8 +121,13 @@ def text(scored: Sequence[ImageScores], protocol: Protocol, model: str, data: Pa
         for image in scored
         if image.tiles > 1
     ]
-    if any(not isfinite(value) for image in scored for value in image.output.values()):
-        lines.append(f"inf: restored without any error; counts as {MOST_DECIBELS:.0f} in the mean.")
+    others = [image for image in scored if _is_finite(image)]
+    if len(others) < len(scored):
+        line = f"inf: without any error; counts as {MOST_DECIBELS:.0f} in the mean"
+        if others:
+            mean = _mean(others).output[names[0]]
+            line += f", whose {names[0]} is {mean:.2f} without such images"
+        lines.append(f"{line}.")
     return "\n".join([heading, "", *lines])
 
 
@@ -130,8 +135,14 @@ def facts(
     scored: Sequence[ImageScores], protocol: Protocol, pairs: Sequence[ImagePair]
 ) -> dict[str, Any]:
     """The scores as plain values for a JSON file. The infinite PSNR of an image restored without
-    any error is null; in means it counts ``MOST_DECIBELS``."""
-    mean = _mean(scored)
+    any error is null; in means it counts ``MOST_DECIBELS``, and where there is one, the means over
+    all other images are given as well."""
+    others = [image for image in scored if _is_finite(image)]
+
+    def means(images: Sequence[ImageScores]) -> dict[str, dict[str, float]]:
+        mean = _mean(images)
+        return {"output": mean.output, UNTOUCHED[protocol.task]: mean.untouched}
+
     seeds = {pair.name: seed_of(pair, protocol) for pair in pairs}
     return {
         **asdict(protocol),
@@ -147,13 +158,18 @@ def facts(
             }
             for image in scored
         ],
-        "mean": {"output": mean.output, UNTOUCHED[protocol.task]: mean.untouched},
+        "mean": means(scored),
+        **({"mean_of_finite": means(others)} if 0 < len(others) < len(scored) else {}),
     }
 
 
 def _mean(scored: Sequence[ImageScores]) -> ImageScores:
     output = mean_scores([image.output for image in scored])
     return ImageScores("mean", output, mean_scores([image.untouched for image in scored]), tiles=1)
+
+
+def _is_finite(image: ImageScores) -> bool:
+    return all(map(isfinite, (*image.output.values(), *image.untouched.values())))
 
 
 def _finite(scores: dict[str, float]) -> dict[str, float | None]:

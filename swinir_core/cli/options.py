@@ -136,7 +136,7 @@ def evaluate(command: argparse.ArgumentParser) -> None:
         type=path_argument,
         required=True,
         metavar="DIR",
-        help="folder of good images; or of HR/ and LR_bicubic/X2/ beside it, as Set5 comes",
+        help="folder of good images, or a test set as it comes, with its inputs in it",
     )
     add("--sigma", type=float, help="of the noise, in levels of 255 (default: 25)")
     add("--quality", type=int, help="of the JPEG files, 1 to 100 (default: 10)")

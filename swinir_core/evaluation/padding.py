@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..reports import Report, to_nobody
 from ..restoration.image_model import Wrapper
 
 
@@ -24,11 +25,11 @@ class SymmetricPadding(Wrapper):
         padded = batch * self.in_channels * height * width * dtype.itemsize
         return padded + self.model.estimate_memory(height, width, dtype, device, batch)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         height, width = x.shape[-2:]
         x = torch.cat([x, x.flip(-2)], -2)[..., : self._padded(height), :]
         x = torch.cat([x, x.flip(-1)], -1)[..., : self._padded(width)]
-        return self.model(x)[..., : height * self.scale, : width * self.scale]
+        return self.model(x, report)[..., : height * self.scale, : width * self.scale]
 
     def _padded(self, side: int) -> int:
         return (side // self.alignment + 1) * self.alignment

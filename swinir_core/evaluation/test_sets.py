@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from ..errors import ImageError
 from ..image_files.finding import find_images
 from ..image_files.reading import open_image
 from ..images.levels import to_floats
+from .layouts import find_layout
 from .protocol import Protocol
 
 
@@ -43,25 +45,20 @@ class PixelPair(NamedTuple):
 
 
 def find_pairs(folder: Path, protocol: Protocol) -> list[ImagePair]:
-    """List the images of a folder, searched to any depth, or of its ``HR`` folder if it has one.
+    """List the images of a folder, searched to any depth; of a test set in one of the layouts of
+    ``layouts.py`` only its good images.
 
-    For super-resolution inputs are taken from ``LR_bicubic/X2/namex2.png`` beside
-    ``HR/name.png`` if the folder ``LR_bicubic/X2`` exists. Raises ``ImageError`` when there are
-    no images, and for an input that is missing.
+    For super-resolution the set's own inputs are taken where it brings some for this scale. Raises
+    ``ImageError`` when there are no images, for an input that is missing, and where names leave
+    open which images are the good ones.
     """
-    high_folder = folder / "HR" if (folder / "HR").is_dir() else folder
-    low_folder = folder / "LR_bicubic" / f"X{protocol.scale}"
-    has_inputs = protocol.task == "sr" and high_folder != folder and low_folder.is_dir()
-    images = []
-    for seed, (path, inside) in enumerate(find_images([str(high_folder)])):
-        low = low_folder / f"{path.stem}x{protocol.scale}{path.suffix}" if has_inputs else None
-        if low is not None and not low.is_file():
-            raise ImageError(
-                f"{low}: the input of {path} is missing; without the folder {low_folder} all "
-                "inputs are made."
-            )
-        images.append(ImagePair(inside.as_posix(), path, low, seed))
-    return images
+    images = [inside for _, inside in find_images([str(folder)])]
+    found = find_layout(folder, images, protocol.scale if protocol.task == "sr" else None)
+    common = os.path.commonpath([high.parent for high, _ in found])
+    return [
+        ImagePair(high.relative_to(common).as_posix(), folder / high, low and folder / low, seed)
+        for seed, (high, low) in enumerate(found)
+    ]
 
 
 def read_pair(image: ImagePair, protocol: Protocol) -> PixelPair:

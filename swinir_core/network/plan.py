@@ -11,14 +11,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..reports import Report, to_nobody
 from .windows import WindowGroup, permute, relative_position_index, shifted_windows
 
 CONV_MARGIN = 2
@@ -31,6 +33,10 @@ _GPU_TOKENS = 2**16
 _STRIP_ROWS = 32
 _CPU_STRIP_PIXELS = 2**12
 _GPU_STRIP_PIXELS = 2**17
+
+_FIRST_STRIP_PIXELS = 2**17
+"""Of a strip of the first convolution, whose temporaries are small. Of fewer pixels PyTorch would
+compute it in another way, which differs in the last bits from that of the whole image."""
 
 Layer: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
 """(windows, N, C) tokens and the mask of their logits to (windows, N, C)."""
@@ -52,6 +58,21 @@ def strip_rows(width: int, window: int, device: torch.device) -> int:
     """Rows of ``width`` feature pixels that a convolution runs over at a time, in whole windows."""
     pixels = _CPU_STRIP_PIXELS if device.type == "cpu" else _GPU_STRIP_PIXELS
     return -(-max(_STRIP_ROWS, pixels // width) // window) * window
+
+
+@dataclass
+class Sweeps:
+    """Count of the work of a pass, in sweeps over its features: what a layer does to all of them,
+    a slice or a strip at a time."""
+
+    report: Report = to_nobody
+    total: float = 1
+    done: float = 0
+
+    def advance(self, part: float = 0) -> None:
+        """Count ``part`` of a sweep, and report."""
+        self.done += part
+        self.report(min(self.done / self.total, 1))
 
 
 @dataclass(frozen=True)
@@ -87,9 +108,14 @@ class WindowPlan:
     """(windows, N, C) that the layers of an RSTB overwrite; ``None`` where gradients are wanted,
     so that nothing may be overwritten."""
 
+    sweeps: Sweeps = field(default_factory=Sweeps)
+    """How far the pass is. Advanced by all that goes over the features, unless gradients are
+    wanted."""
+
     @classmethod
     def build(cls, features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
-        """Plan for ``features`` (B, C, H, W), whose sides are multiples of ``size``."""
+        """Plan for ``features`` (B, C, H, W), whose sides are multiples of ``size``; what they hold
+        plays no part."""
         batch, channels, height, width = features.shape
         device, rows, columns = features.device, height // size, width // size
         workspace = None
@@ -158,9 +184,56 @@ class WindowPlan:
         )
         return features.movedim(-1, 1)
 
+    def new_windows(self, channels: int, like: Tensor) -> Tensor:
+        """(windows, N, channels) of the residual stream, not yet written, where ``like`` is."""
+        shape = (self.batch * self.rows * self.columns, self.size**2, channels)
+        return like.new_empty(shape, dtype=_residual_dtype(self.dtype))
+
     def working_copy(self, x: Tensor) -> Tensor:
         """(windows, N, C) that may be overwritten; ``x`` itself where gradients are wanted."""
-        return x if self.workspace is None else self.workspace.copy_(x)
+        return x if self.workspace is None else self.map(lambda part: part, x, self.workspace)
+
+    def map(
+        self, layer: Callable[[Tensor], Tensor], x: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """``layer`` of all windows of ``x`` (windows, N, C), as many at a time as ``run`` takes,
+        into ``out`` or what is made for it; all at once where gradients are wanted."""
+        if self.keeps_graph:
+            return layer(x)
+        out = torch.empty_like(x) if out is None else out
+        at_once = self.windows_at_once
+        for part, its_out in zip(x.split(at_once), out.split(at_once), strict=True):
+            its_out.copy_(layer(part))
+            self.sweeps.advance(len(part) / len(x))
+        return out
+
+    def convolve(self, conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """``conv``, of three rows and columns, of an image (B, C, H, W) that it turns into
+        features: (windows, N, channels)."""
+        if self.keeps_graph:
+            return self.to_windows(conv(x))
+        windows, unit = None, x.shape[2] // self.height
+        rows = -(-_FIRST_STRIP_PIXELS // (self.batch * self.width * self.size)) * self.size
+        # What is left of the rows goes into the last strip, or that would be one of few pixels.
+        tops = range(0, max(self.height - rows, 0) + 1, rows)
+        for top, bottom in pairwise((*tops, self.height)):
+            first, last = max(top - 1, 0), min(bottom + 1, self.height)
+            features = conv(x[:, :, first * unit : last * unit])[:, :, top - first :]
+            if windows is None:
+                windows = self.new_windows(features.shape[1], features)
+            self.grid(windows)[:, top // self.size : bottom // self.size] = rearrange(
+                features[:, :, : bottom - top],
+                "b c (nh h) (nw w) -> b nh nw h w c",
+                h=self.size,
+                w=self.size,
+            )
+            self.sweeps.advance((bottom - top) / self.height)
+        assert windows is not None
+        return windows
+
+    def grid(self, windows: Tensor) -> Tensor:
+        """View (windows, N, C) as (B, rows, columns, size, size, C)."""
+        return windows.view(self.batch, self.rows, self.columns, self.size, self.size, -1)
 
     def add(self, x: Tensor, branch: Tensor) -> Tensor:
         """``x + branch``, over ``x`` where no gradients are wanted."""
@@ -177,6 +250,7 @@ class WindowPlan:
         if not shifted:
             for part in x.split(self.windows_at_once):
                 part.copy_(layer(part, None))
+                self.sweeps.advance(len(part) / len(x))
             return x
         tokens = x.view(-1, x.shape[-1])
         for group in self.shifted:
@@ -184,6 +258,7 @@ class WindowPlan:
                 part = tokens.index_select(0, index.flatten()).view(*index.shape, -1)
                 # Not index_copy_, which Apple's GPUs do not have in torch 2.6.
                 tokens[index.flatten()] = layer(part, group.mask).flatten(0, 1)
+                self.sweeps.advance(len(index) / len(x))
         return x
 
     def _run_at_once(self, layer: Layer, x: Tensor, shifted: bool) -> Tensor:
@@ -221,19 +296,28 @@ class WindowPlan:
         """``x + conv(y)``, both (windows, N, C); over ``x`` where no gradients are wanted."""
         if self.keeps_graph:
             return x + self.to_windows(conv(self.to_features(y.to(self.conv_dtype))))
-        grid = x.view(self.batch, self.rows, self.columns, self.size, self.size, -1)
+        grid = self.grid(x)
         for top, bottom in self.strips():
             first, strip = self.strip(y, top, bottom, CONV_MARGIN, self.conv_dtype)
             added = conv(strip)[:, :, top - first : bottom - first]
             grid[:, top // self.size : bottom // self.size].add_(
                 rearrange(added, "b c (nh h) (nw w) -> b nh nw h w c", h=self.size, w=self.size)
             )
+            self.sweeps.advance((bottom - top) / self.height)
         return x
 
     def strips(self) -> Iterator[tuple[int, int]]:
         """(top, bottom) rows of strips that together cover the features."""
         for top in range(0, self.height, self.strip_rows):
             yield top, min(top + self.strip_rows, self.height)
+
+    def parts(self, image: Tensor) -> Iterator[Tensor]:
+        """Views of the rows of an image (B, C, H, W), a strip of features each, to be changed in
+        place; the whole image where gradients are wanted."""
+        rows = image.shape[2] // self.height * self.strip_rows
+        for part in (image,) if self.keeps_graph else image.split(rows, 2):
+            yield part
+            self.sweeps.advance()
 
     def strip(
         self, windows: Tensor, top: int, bottom: int, margin: int, dtype: torch.dtype
@@ -243,7 +327,7 @@ class WindowPlan:
         Returns the number of the first row, and the rows (B, C, h, W) stored channels last.
         """
         first, last = max(top - margin, 0), min(bottom + margin, self.height)
-        grid = windows.view(self.batch, self.rows, self.columns, self.size, self.size, -1)
+        grid = self.grid(windows)
         strip = windows.new_empty(
             (self.batch, last - first, self.columns, self.size, windows.shape[-1]), dtype=dtype
         )
@@ -287,20 +371,20 @@ def reusing_plans() -> Iterator[None]:
             _kept.plan = None
 
 
-def take_plan(features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
-    """The kept plan where it suits ``features`` (B, C, H, W), else a new one.
+def take_plan(features: Tensor, size: int, keeps_graph: bool, sweeps: Sweeps) -> WindowPlan:
+    """The kept plan where it suits ``features`` (B, C, H, W), else a new one, to count ``sweeps``.
 
     It is no longer kept while it is used, so that a pass that fails, perhaps for want of memory,
     leaves none behind.
     """
     plan, _kept.plan = _kept.plan, None
     if plan is not None and plan.suits(features, size, keeps_graph):
-        return plan
+        return replace(plan, sweeps=sweeps)
     del plan  # Frees its workspace before the next one is made.
-    return WindowPlan.build(features, size, keeps_graph)
+    return replace(WindowPlan.build(features, size, keeps_graph), sweeps=sweeps)
 
 
 def keep_plan(plan: WindowPlan) -> None:
     """Keep the plan of a pass that did not fail for the next one."""
     if _kept.users:
-        _kept.plan = plan
+        _kept.plan = replace(plan, sweeps=Sweeps())

@@ -56,6 +56,7 @@ class SwinTransformerLayer(nn.Module):
         for part, part_attended in zip(tokens.split(at_once), attended.split(at_once), strict=True):
             part += self.attn.proj(part_attended)
             part += self.mlp(self.norm2(part).to(plan.dtype))
+            plan.sweeps.advance(len(part) / len(tokens))
         return x
 
     def dropped(self, branch: Tensor, plan: WindowPlan) -> Tensor:

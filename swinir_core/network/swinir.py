@@ -7,6 +7,7 @@ they are; masks and index tables are made from the input size and never saved.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,11 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..reports import Report, to_nobody
 from .config import SwinIRConfig
 from .layers import LayerFactory, pixel_shuffles, residual_conv
 from .memory import HEAD_MARGIN, estimate_memory
-from .plan import WindowPlan, keep_plan, reusing_plans, take_plan
+from .plan import Sweeps, WindowPlan, keep_plan, reusing_plans, take_plan
 from .swin_layer import SwinTransformerLayer
+
+HEAD_SWEEPS = 3
+"""What the reconstruction counts, in sweeps over the features; it takes about as long as one to
+seven Swin layers."""
 
 
 class SwinIR(nn.Module):
@@ -81,9 +87,13 @@ class SwinIR(nn.Module):
         else:
             self.conv_last = layers.conv(dim, channels)
 
-    passes = 1
     batches = True
     only_float32 = False
+    tile_pixels = math.inf
+
+    def measure(self, *_: object) -> bool:
+        """Find out nothing: ``estimate_memory`` knows all layers."""
+        return False
 
     @property
     def scale(self) -> int:
@@ -121,11 +131,12 @@ class SwinIR(nn.Module):
         """Estimate the peak growth in bytes while ``batch`` images of this size run together."""
         return estimate_memory(self.config, height, width, batch, dtype, device)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, report: Report = to_nobody) -> Tensor:
         """Restore images: equations 1 to 3 of the paper.
 
         Args:
             x: (B, C, H, W) in 0..1, any size from 1x1, of the type of the weights.
+            report: Called after every few windows or rows, unless gradients are wanted.
 
         Returns:
             (B, C, scale * H, scale * W) about 0..1, not clamped, of the type of ``x``.
@@ -136,15 +147,28 @@ class SwinIR(nn.Module):
 
         x = pad_to_multiple(x, config.alignment)
         x = (x - mean) * config.img_range
-        features = self.conv_first(x)
-        plan = take_plan(features, config.window_size, self.keeps_graph(x))
-        features = plan.to_windows(features)
-        y = self.reconstruct(self.deep_features(features, plan), plan)
+        # What the plan has to know of the features: their shape, and the type they will have.
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        sides = [side // config.start_unshuffle for side in x.shape[-2:]]
+        features = x.new_empty(1, dtype=dtype).expand(len(x), config.embed_dim, *sides)
+        sweeps = Sweeps(report, self.sweeps)
+        plan = take_plan(features, config.window_size, self.keeps_graph(x), sweeps)
+        shallow = plan.convolve(self.conv_first, x)
+        y = self.reconstruct(self.deep_features(shallow, plan), plan)
         keep_plan(plan)
-        if config.upsampler == "none":
-            y += x
-        y = y.div_(config.img_range).add_(mean)
+        for strip, its_input in zip(plan.parts(y), plan.parts(x), strict=True):
+            if config.upsampler == "none":
+                strip += its_input
+            strip.div_(config.img_range).add_(mean)
         return y[..., : height * config.scale, : width * config.scale]
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps over the features that a pass makes: of every RSTB a copy, its layers and a
+        convolution, and around them the first convolution, two norms, the last convolution and the
+        reconstruction."""
+        return sum(depth + 2 for depth in self.config.depths) + 4 + HEAD_SWEEPS
 
     def keeps_graph(self, x: Tensor) -> bool:
         """Tell whether gradients are wanted of a run on ``x``; then nothing may be overwritten."""
@@ -154,7 +178,7 @@ class SwinIR(nn.Module):
 
     def deep_features(self, shallow: Tensor, plan: WindowPlan) -> Tensor:
         """Add deep features to shallow ones, (windows, N, embed_dim) in and out; equation 2."""
-        x = self.patch_embed(shallow)
+        x = self.patch_embed(shallow, plan)
         if self.config.ape:
             size = (plan.height, plan.columns * plan.size)
             position = self.position_embedding(*size).to(x.device)
@@ -194,6 +218,7 @@ class SwinIR(nn.Module):
             kept = slice((top - first) * upscale, (bottom - first) * upscale)
             pixels = self.reconstruct_strip(strip)[:, :, kept]
             out[:, :, top * upscale : bottom * upscale] = pixels
+            plan.sweeps.advance(HEAD_SWEEPS * (bottom - top) / plan.height)
         return out
 
     def reconstruct_strip(self, x: Tensor) -> Tensor:
@@ -223,8 +248,9 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.norm = layers.norm(dim) if patch_norm else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.clone() if self.norm is None else self.norm(x)
+    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+        """(windows, N, C) of the residual stream in, and others out, which may be overwritten."""
+        return plan.map(self.norm or torch.clone, x)
 
 
 class RSTB(nn.Module):

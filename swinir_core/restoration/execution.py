@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 
 import torch
 from torch import Tensor
@@ -24,6 +24,10 @@ where memory runs out it stands still until as much is done again. The second gr
 to be cut smaller."""
 
 
+_VALUES_AT_ONCE = 2**22
+"""Values that are added to a result between two chances to stop."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One tile to run, and where its result belongs."""
@@ -33,17 +37,28 @@ class Job:
     """(H, W, C)"""
 
     result: Tensor
-    """(sH, sW, C) on the CPU, zero where no tile is done yet."""
+    """(sH, sW, C) on the CPU, zero where no tile is done yet; or of more channels than the image,
+    which are equal."""
+
+    share: float = 1
+    """Of the restoration of the image's tile that is this job."""
 
 
-def make_jobs(
-    image: Tensor, result: Tensor, tiles: Iterable[Tile], runs_of_an_image: int
-) -> list[Job]:
-    """List the jobs that restore ``image`` (H, W, C) into ``result`` (sH, sW, C): its tiles in
-    order, once for each of ``runs_of_an_image`` equal groups of channels."""
-    images = image.tensor_split(runs_of_an_image, -1)
-    results = result.tensor_split(runs_of_an_image, -1)
-    return [Job(tile, *pair) for pair in zip(images, results, strict=True) for tile in tiles]
+def make_jobs(image: Tensor, result: Tensor, tiles: Iterable[Tile], in_channels: int) -> list[Job]:
+    """List the jobs by which a model of ``in_channels`` restores ``image`` (H, W, C) into
+    ``result`` (sH, sW, C): its tiles in order, by a gray model once for each channel, or for all
+    of them where they are equal."""
+    parts = [(image, result)]
+    if in_channels == 1 and is_gray(image):
+        parts = [(image[..., :1], result)]
+    elif in_channels == 1:
+        parts = list(zip(image.split(1, -1), result.split(1, -1), strict=True))
+    return [Job(tile, *part, 1 / len(parts)) for part in parts for tile in tiles]
+
+
+def is_gray(image: Tensor) -> bool:
+    """Tell whether all channels of (..., C) are equal."""
+    return all(channel.equal(image[..., 0]) for channel in image.unbind(-1))
 
 
 @dataclass
@@ -112,32 +127,40 @@ class Run:
         Returns ``False`` where memory ran out for several, which must be run fewer at once.
         """
         pixels = torch.stack([job.tile.of(job.image) for job in jobs])
-        restored = self._run_if_it_fits(pixels)
+        share = sum(job.share for job in jobs) / len(jobs)
+        restored = self._run_if_it_fits(pixels, share)
         if restored is None:
             if len(jobs) > 1:
                 return False
-            restored = self._restore_in_smaller_tiles(pixels[0])[None]
+            restored = self._restore_in_smaller_tiles(pixels[0], share)[None]
         for job, own in zip(jobs, restored, strict=True):
-            job.tile.add(own, job.result, self.model.scale)
+            rows = max(_VALUES_AT_ONCE // own[0].numel(), 1)
+            for first, band in zip(count(0, rows), own.split(rows), strict=False):
+                self._check()
+                band = band.float().clamp_(0, 1)
+                if band.shape[-1] > job.image.shape[-1]:
+                    band = rgb_to_gray(band)[..., None]
+                job.tile.add(band, job.result, self.model.scale, first)
         return True
 
-    def _run_if_it_fits(self, pixels: Tensor) -> Tensor | None:
-        """(n, h, w, C) to (n, sh, sw, C), or ``None`` where memory runs out or did so for less."""
-        count, height, width, _ = pixels.shape
-        if count * height * width > self.most_pixels:
+    def _run_if_it_fits(self, pixels: Tensor, share: float) -> Tensor | None:
+        """(n, h, w, C) to (n, sh, sw, channels of the model), or ``None`` where memory runs out or
+        did so for less."""
+        number, height, width, _ = pixels.shape
+        if number * height * width > self.most_pixels:
             return None
         try:
-            return self._run_together(pixels)
+            return self._run_together(pixels, share)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Beyond the except block, whose traceback keeps the tensors of the failed run alive.
         release_cached_memory(self.device)
-        self.tried.append(f"{f'{count} times ' * (count > 1)}{width}x{height}")
-        self.most_pixels = count * height * width / 2
+        self.tried.append(f"{f'{number} times ' * (number > 1)}{width}x{height}")
+        self.most_pixels = number * height * width / 2
         return None
 
-    def _restore_in_smaller_tiles(self, pixels: Tensor) -> Tensor:
+    def _restore_in_smaller_tiles(self, pixels: Tensor, share: float) -> Tensor:
         """Cut a tile for which memory ran out, now or before: (h, w, C) to (sh, sw, C) on the
         CPU."""
         height, width, channels = pixels.shape
@@ -154,51 +177,43 @@ class Run:
             )
         # There are no smaller ones, so these are tried even where they are more than half.
         self.most_pixels = max(self.most_pixels, math.prod(plan.largest))
-        self.total += (plan.pixels - height * width) / self.plan.runs_of_an_image
+        self.total += (plan.pixels - height * width) * share
         out = torch.zeros(height * scale, width * scale, channels)
-        for _ in self.do(make_jobs(pixels, out, plan.tiles_by_size(), 1)):
+        for _ in self.do([Job(tile, pixels, out, share) for tile in plan.tiles_by_size()]):
             pass
         return out
 
-    def _run_together(self, pixels: Tensor) -> Tensor:
-        """(n, h, w, C) to (n, sh, sw, C) float32 in 0..1 on the device, in one call."""
-        channels = pixels.shape[-1]
+    def _run_together(self, pixels: Tensor, share: float) -> Tensor:
+        """(n, h, w, C) to (n, sh, sw, channels of the model) on the device, in one call."""
         x = pixels.movedim(-1, 1).to(self.device, self.dtype)
-        y = self._call(x.expand(-1, self.model.in_channels, -1, -1))
+        y = self._call(x.expand(-1, self.model.in_channels, -1, -1), share)
         if self.dtype == torch.float16 and not y.isfinite().all():
             raise PrecisionError("these weights overflow float16; use bfloat16 or float32")
-        y = y.float().clamp_(0, 1).movedim(1, -1)
-        return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
+        return y.movedim(1, -1)
 
-    def _call(self, x: Tensor) -> Tensor:
-        """Call the model on (n, C, h, w), counting every stage of every pass."""
+    def _call(self, x: Tensor, share: float) -> Tensor:
+        """Call the model on (n, C, h, w), counting what it reports."""
         self._check()
-        model, before = self.model, self.done
-        area = x[:, 0].numel() / self.plan.runs_of_an_image
-        step = area / (len(model.stages) * model.passes + 1)
+        before, area = self.done, x[:, 0].numel() * share
 
-        def stage_done(*_: object) -> None:
-            self._advance(step)
+        def report(part: float) -> None:
+            self._reach(before + area * part)
             self._check()
 
-        hooks = [stage.register_forward_hook(stage_done) for stage in model.stages]
         try:
-            y = model(x)
-            self._advance(before + area - self.done)
+            y = self.model(x, report)
+            self._reach(before + area)
             return y
         except BaseException:
             self.done = before
             raise
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _check(self) -> None:
         if self.cancelled is not None and self.cancelled():
             raise Cancelled(f"stopped after {self.done:.0f} of {self.total:.0f} pixels")
 
-    def _advance(self, pixels: float) -> None:
-        self.done += pixels
+    def _reach(self, done: float) -> None:
+        self.done = done
         if self.progress is not None and self.done > self.reported:
             self.reported = self.done
             self.progress(round(self.done), round(self.total))

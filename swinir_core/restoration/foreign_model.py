@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..devices import is_out_of_memory
+from ..reports import Report, to_nobody
+from .peak_memory import count_memory
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -15,18 +23,45 @@ if TYPE_CHECKING:
 _BYTES_PER_VALUE = 384
 """Times the input's values and the scale: what ComfyUI reserves for any upscale model."""
 
+_MARGIN = 1.25
+"""Times what small images took: the most by which larger ones were found to take more."""
+
+_MEASURED_SIDES = (32, 64, 128)
+"""Sides of the images on which memory is measured, as many as there is time for."""
+
+_MEASURED_SECONDS = 2
+_MEASURED_PART = 0.1
+"""Seconds, or part of the run, that measuring takes at most, whichever is more."""
+
+
+@dataclass
+class _Measured:
+    """What running a model on small images has told, on one device in one type."""
+
+    bytes_per_pixel: float
+    steps: int
+    """Operations of one call, of which larger images take about as many."""
+
+
+_measured: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype], _Measured]] = (
+    WeakKeyDictionary()
+)
+"""Kept for as long as a model is, however often it is wrapped."""
+
 
 class ForeignModel:
     """An ``ImageModel`` that calls a spandrel descriptor of any architecture.
 
-    Nothing is known of its layers, so it is given single images in float32, and a run can be
-    cancelled between two of them only. The descriptor itself pads to the sizes it needs.
+    Nothing is known of its layers. So it is given single images in float32, its memory is measured
+    before tiles are planned, and it reports after every operation of PyTorch's. The descriptor
+    itself pads to the sizes it needs.
     """
 
-    stages: Sequence[nn.Module] = ()
-    passes = 1
     batches = False
     only_float32 = True
+    tile_pixels = 512**2
+    """As in ComfyUI's own node: larger tiles would compute a tenth fewer pixels at most, and take
+    more memory and longer to stop."""
 
     def __init__(self, descriptor: ImageModelDescriptor) -> None:
         """Raises ``ValueError`` unless the model turns gray into gray or RGB into RGB."""
@@ -41,17 +76,79 @@ class ForeignModel:
         self.in_channels = descriptor.input_channels
         self.alignment = descriptor.size_requirements.multiple_of
 
+    def measure(
+        self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /
+    ) -> bool:
+        """Run the model on images of growing size and keep what memory they take."""
+        known = _measured.setdefault(self.descriptor.model, {})
+        if (device, dtype) in known:
+            return False
+        spent = 0.0
+        for side in _MEASURED_SIDES:
+            started = time.monotonic()
+            size = self._padded(side, side)
+            x = torch.full((1, self.in_channels, *size), 0.5, dtype=dtype, device=device)
+            steps = _Steps(report)
+            try:
+                memory, _ = count_memory(partial(self._run, x, steps), device, copies=True)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                break
+            seconds, area = time.monotonic() - started, size[0] * size[1]
+            found = known.get((device, dtype), _Measured(0, 0))
+            known[device, dtype] = _Measured(max(memory / area, found.bytes_per_pixel), steps.count)
+            # A first call also takes the time to get ready, so that no more is tried than pays.
+            spent += seconds
+            allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
+            if spent + 4 * seconds > allowed:
+                break
+        return True
+
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
-        """Estimate bytes by ComfyUI's rule, which knows the size of the input and the scale."""
-        return batch * height * width * 3 * dtype.itemsize * self.scale * _BYTES_PER_VALUE
+        """Estimate bytes from what was measured; before that by ComfyUI's rule, which knows the
+        size of the input and the scale."""
+        height, width = self._padded(height, width)
+        pixels = batch * height * width
+        if measured := _measured.get(self.descriptor.model, {}).get((device, dtype)):
+            return int(_MARGIN * measured.bytes_per_pixel * pixels)
+        return pixels * 3 * dtype.itemsize * self.scale * _BYTES_PER_VALUE
 
     def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         """Restore (1, C, H, W) to (1, C, scale * H, scale * W) in 0..1."""
-        result = self.descriptor(x)
+        measured = _measured.get(self.descriptor.model, {}).get((x.device, x.dtype))
+        return self._run(x, _Steps(report, measured.steps if measured else None))
+
+    def _run(self, x: Tensor, steps: _Steps) -> Tensor:
+        with steps:
+            result = self.descriptor(x)
         # Descriptors run in inference mode, outside of which their results may not be overwritten.
         return result if torch.is_inference_mode_enabled() else result.clone()
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        """The size to which the descriptor pads an image."""
+        right, bottom = self.descriptor.size_requirements.get_padding(width, height)
+        return height + bottom, width + right
+
+
+class _Steps(TorchFunctionMode):
+    """Count and report of the operations of one call, in this thread only."""
+
+    def __init__(self, report: Report, expected: int | None = None) -> None:
+        super().__init__()
+        self.report = report
+        self.expected = expected
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.count += 1
+        self.report(min(self.count / self.expected, 1) if self.expected else 0)
+        return result

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import product
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from ..reports import Report, between, to_nobody
 
 
 class ImageModel(Protocol):
     """A model that a ``Restorer`` can run: a ``SwinIR``, a ``ForeignModel``, or a wrapper of one.
 
-    All but ``__call__`` is answered at any time, also before the weights are loaded, and never
-    changes.
+    All but ``measure`` and ``__call__`` is answered at any time, also before the weights are
+    loaded, and never changes, except that estimates are better after ``measure``.
     """
 
     @property
@@ -38,20 +39,6 @@ class ImageModel(Protocol):
         ...
 
     @property
-    def stages(self) -> Sequence[nn.Module]:
-        """Modules that a pass calls once each, one after another, about equally long.
-
-        A run reports progress and can be cancelled after each. Empty where nothing is known of the
-        model; then it can only between two calls.
-        """
-        ...
-
-    @property
-    def passes(self) -> int:
-        """Passes through ``stages`` that one call makes; 1 for a plain network."""
-        ...
-
-    @property
     def batches(self) -> bool:
         """Permission to pass several images to a call; without it calls are given one image."""
         ...
@@ -59,6 +46,27 @@ class ImageModel(Protocol):
     @property
     def only_float32(self) -> bool:
         """Restriction of inputs to float32; without it their type is that of the arithmetic."""
+        ...
+
+    @property
+    def tile_pixels(self) -> float:
+        """Input pixels of a tile beyond which nothing is gained; infinite where a whole image is
+        best."""
+        ...
+
+    def measure(
+        self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /
+    ) -> bool:
+        """Find out by running on small images what ``estimate_memory`` has to know.
+
+        Args:
+            dtype, device: Of the inputs.
+            pixels: Input pixels that are going to be restored, of which a tenth may be spent.
+            report: Called from within as in a call.
+
+        Returns:
+            ``False`` where nothing had to be found out: it was once, or never has to be.
+        """
         ...
 
     def estimate_memory(
@@ -85,11 +93,14 @@ class ImageModel(Protocol):
         """
         ...
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         """Restore images.
 
         Args:
             x: (B, in_channels, H, W) in 0..1; B is 1 unless ``batches``.
+            report: Called from within, several times a second, with the part of the call that is
+                done as far as it is known; a model that is made of others hands it down to them. It
+                may raise, which ends the call: that is how a run is stopped.
 
         Returns:
             (B, in_channels, scale * H, scale * W), about 0..1, not necessarily clamped; the caller
@@ -109,10 +120,14 @@ class Wrapper:
         self.scale = model.scale
         self.in_channels = model.in_channels
         self.alignment = model.alignment
-        self.stages = model.stages
-        self.passes = model.passes
         self.batches = model.batches
         self.only_float32 = model.only_float32
+        self.tile_pixels = model.tile_pixels
+
+    def measure(
+        self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /
+    ) -> bool:
+        return self.model.measure(dtype, device, pixels, report)
 
     def reusing_plans(self) -> AbstractContextManager[None]:
         return self.model.reusing_plans()
@@ -130,10 +145,6 @@ class Ensemble(Wrapper):
     as long, one turn after another.
     """
 
-    def __init__(self, model: ImageModel) -> None:
-        super().__init__(model)
-        self.passes = len(TURNS) * model.passes
-
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
@@ -146,15 +157,16 @@ class Ensemble(Wrapper):
             dtype.itemsize + self.scale**2 * _sum_type(dtype).itemsize
         )
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         """Restore (B, C, H, W) to (B, C, scale * H, scale * W), float32 at least, not clamped."""
         batch, channels, height, width = x.shape
         total = x.new_zeros(
             (batch, channels, height * self.scale, width * self.scale), dtype=_sum_type(x.dtype)
         )
-        for transposed, flips in TURNS:
+        for number, (transposed, flips) in enumerate(TURNS):
             turned = (x.transpose(-2, -1) if transposed else x).flip(flips).contiguous()
-            back = self.model(turned).flip(flips)
+            step = between(report, number / len(TURNS), (number + 1) / len(TURNS))
+            back = self.model(turned, step).flip(flips)
             total += back.transpose(-2, -1) if transposed else back
             del turned, back
         return total.div_(len(TURNS))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..devices import is_out_of_memory
+from ..reports import Report, to_nobody
 from .image_model import ImageModel
 from .tiles import BLEND, blend_weights
 
@@ -31,7 +32,9 @@ _UNKNOWN_WINDOWS = 4
 _SEED = 0
 
 
-def find_overlap(model: ImageModel, device: torch.device, dtype: torch.dtype) -> int:
+def find_overlap(
+    model: ImageModel, device: torch.device, dtype: torch.dtype, report: Report = to_nobody
+) -> int:
     """Find the least overlap for which blended tiles are within ``TOLERANCE`` of the whole image.
 
     Where the arithmetic is coarser than that, they may differ by half more than they do far from
@@ -41,6 +44,7 @@ def find_overlap(model: ImageModel, device: torch.device, dtype: torch.dtype) ->
     Args:
         model: Ready to run.
         device, dtype: Of its inputs.
+        report: Handed to the model.
 
     Returns:
         Input pixels that neighbouring tiles must share, a multiple of the model's alignment.
@@ -49,7 +53,7 @@ def find_overlap(model: ImageModel, device: torch.device, dtype: torch.dtype) ->
     window = model.alignment * max(round(BLEND / model.alignment), 1)
     x = pattern(model.in_channels, _PATTERN_WINDOWS * window).to(device, dtype)
     try:
-        error = edge_error(model, x)
+        error = edge_error(lambda x: model(x, report), x)
     except Exception as failure:
         if not is_out_of_memory(failure):
             raise

@@ -41,9 +41,9 @@ class RunPlan:
     budget: int
     """Bytes available for it. ``memory`` is more where no smaller tiles are possible, or wanted."""
 
-    overlap_needed: int
-    """Input pixels that tiles have to share for no seam to show, where the image is cut and the
-    settings leave it to the model; otherwise 0."""
+    overlap_wanted: int
+    """Input pixels that tiles have to share where the image is cut, as set or for no seam to show;
+    otherwise 0."""
 
     @property
     def untouched(self) -> int:
@@ -77,11 +77,19 @@ class RunPlan:
         times = self.tiles.pixels / math.prod(self.tiles.image_size)
         if times >= _OVERLAPS_TO_MENTION:
             text += f"; overlaps make it compute {times:.1f} times the pixels of the image"
-        if self.tiles.overlap < self.overlap_needed:
+        asked = self.settings.tile_sides
+        if self.settings.mode == "tiled" and (height > asked[0] or width > asked[1]):
+            text += (
+                f"; tiles of {asked[1]}x{asked[0]} were asked for, but those of this model cannot "
+                "be smaller"
+            )
+        if self.tiles.overlap < self.overlap_wanted:
+            whose = "that this model needs for no seam to show"
+            if self.settings.overlap is not None:
+                whose = "asked for"
             text += (
                 f"; tiles of this size share {self.tiles.overlap} pixels of the "
-                f"{self.overlap_needed} that this model needs for no seam to show, so take larger "
-                "ones"
+                f"{self.overlap_wanted} {whose}, so take larger ones"
             )
         return text
 

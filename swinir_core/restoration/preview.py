@@ -41,10 +41,10 @@ class Preview:
         return picture[..., 0] if picture.shape[-1] == 1 else picture
 
     def _begin(self, job: Job) -> Tensor:
-        height, width, _ = job.result.shape
+        height, width, channels = job.result.shape
         self._block = -(-max(height, width) // SIDE)
         size = (-(-height // self._block), -(-width // self._block))
-        self._input = _resized(job.image, size)
+        self._input = _resized(job.image, size).expand(-1, -1, channels)
         self._done = torch.zeros(*size, 1)
         return self._input.clone()
 

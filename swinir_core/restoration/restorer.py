@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..devices import free_memory
+from ..errors import Cancelled
 from ..images.resize import enlarge
-from .execution import Job, Progress, Run, make_jobs
+from ..reports import Report
+from .execution import Job, Progress, Run, is_gray, make_jobs
 from .image_model import Ensemble, ImageModel
 from .inputs import Inputs, check_inputs
 from .masking import mix
@@ -64,6 +66,7 @@ class Restorer:
         self.dtype: torch.dtype = dtype or min(
             (parameter.dtype for parameter in _parameters(model)), key=lambda dtype: dtype.itemsize
         )
+        self._found_overlap: int | None = None
 
     def __call__(
         self,
@@ -100,7 +103,18 @@ class Restorer:
             Cancelled: ``cancelled`` returned ``True``.
         """
         inputs = check_inputs(images, mask)
-        return self.run(inputs, self.plan_for(inputs, tiles), progress, cancelled, finished)
+        self.measure(inputs, cancelled)
+        plan = self.plan_for(inputs, tiles, cancelled)
+        return self.run(inputs, plan, progress, cancelled, finished)
+
+    def measure(self, inputs: Inputs, cancelled: Callable[[], bool] | None = None) -> bool:
+        """Let a model of which nothing is known find out by running what memory it takes.
+
+        Costs two seconds, or a tenth of the run. Returns ``False`` where all was known before.
+        Raises ``Cancelled``, and what ``cancelled`` raises.
+        """
+        pixels = inputs.images[..., 0].numel()
+        return self.model.measure(self.dtype, self.device, pixels, _stop_when(cancelled))
 
     @torch.no_grad()
     def run(
@@ -146,7 +160,7 @@ class Restorer:
         jobs = [
             job
             for image, result, tiles in zip(images, results, plan.selected, strict=True)
-            for job in make_jobs(image, result, tiles, plan.runs_of_an_image)
+            for job in make_jobs(image, result, tiles, self.model.in_channels)
         ]
         for job in self.begin(plan, progress, cancelled).do(jobs):
             if finished is not None:
@@ -164,13 +178,23 @@ class Restorer:
         cancelled: Callable[[], bool] | None = None,
     ) -> Run:
         """Make the state of a run that has done nothing yet."""
-        overlap = partial(self._overlap, plan.settings)
+        overlap = partial(self._overlap, plan.settings, cancelled)
         return Run(self.model, self.device, self.dtype, plan, overlap, progress, cancelled)
 
-    def plan_for(self, inputs: Inputs, tiles: TileSettings | None = None) -> RunPlan:
-        """Plan the run of these inputs; see ``plan``."""
+    def plan_for(
+        self,
+        inputs: Inputs,
+        tiles: TileSettings | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> RunPlan:
+        """Plan the run of these inputs; see ``plan``. Colour images of equal channels count as
+        gray."""
         batch, height, width, channels = inputs.images.shape
-        return self.plan(height, width, tiles, batch, mask=inputs.mask, channels=channels)
+        if self.model.in_channels == 1 and channels > 2 and is_gray(inputs.images[..., :3]):
+            channels -= 2
+        return self.plan(
+            height, width, tiles, batch, None, inputs.mask, channels, cancelled=cancelled
+        )
 
     def plan(
         self,
@@ -181,6 +205,7 @@ class Restorer:
         beside: Callable[[int], int] | None = None,
         mask: Tensor | None = None,
         channels: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> RunPlan:
         """Plan a run over equally large images with the memory that is free now.
 
@@ -197,6 +222,7 @@ class Restorer:
             mask: (B or 1, H, W) of the images.
             channels: Of the images (1 to 4, alpha included), by default of the model. A gray model
                 restores those of a colour image one by one, together like separate images.
+            cancelled: Called while the model is run to find the overlap, as in a run.
         """
         settings, single = tiles or TileSettings(), 1
         if self.model.in_channels == 1 and channels is not None:
@@ -208,11 +234,11 @@ class Restorer:
         def fits(height: int, width: int, count: int = 1) -> bool:
             needed = self.estimate_memory(height, width, count)
             rows = beside(height) if beside else 0
-            return needed <= budget and rows + (needed if on_cpu else 0) <= free
+            fitting = needed <= budget and rows + (needed if on_cpu else 0) <= free
+            return fitting and height * width <= self.model.tile_pixels
 
-        placed = place_tiles(
-            (height, width), settings, self.model, partial(self._overlap, settings), fits
-        )
+        overlap = partial(self._overlap, settings, cancelled)
+        placed = place_tiles((height, width), settings, self.model, overlap, fits)
         size, is_cut = placed.largest, len(placed) > 1
         count = sum(tile.size == size for tile in placed) if is_cut else batch * single
         pixels_at_once = CPU_PIXELS_AT_ONCE if on_cpu else GPU_PIXELS_AT_ONCE
@@ -228,20 +254,36 @@ class Restorer:
             at_once=at_once,
             memory=self.estimate_memory(*size, at_once),
             budget=budget,
-            overlap_needed=self.overlap if is_cut and settings.overlap is None else 0,
+            overlap_wanted=overlap() if is_cut else 0,
         )
 
-    @cached_property
+    @property
     def overlap(self) -> int:
         """Input pixels that tiles must share for no seam to show, found by running the model."""
-        return find_overlap(self.model, self.device, self.dtype)
+        return self._overlap(TileSettings())
 
-    def _overlap(self, settings: TileSettings) -> int:
-        return self.overlap if settings.overlap is None else settings.overlap
+    def _overlap(self, settings: TileSettings, cancelled: Callable[[], bool] | None = None) -> int:
+        if settings.overlap is not None:
+            return settings.overlap
+        if self._found_overlap is None:
+            self._found_overlap = find_overlap(
+                self.model, self.device, self.dtype, _stop_when(cancelled)
+            )
+        return self._found_overlap
 
     def estimate_memory(self, height: int, width: int, batch: int = 1) -> int:
         """Estimate the bytes on its device that the model needs for a call on this size."""
         return self.model.estimate_memory(height, width, self.dtype, self.device, batch)
+
+
+def _stop_when(cancelled: Callable[[], bool] | None) -> Report:
+    """Make a report for a call that is no part of a run, only to stop it."""
+
+    def report(_: float) -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled("stopped before the run")
+
+    return report
 
 
 def _parameters(model: Any) -> list[Tensor]:

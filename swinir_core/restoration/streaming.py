@@ -130,7 +130,7 @@ class Stream:
             image[..., colours],
             result[..., colours],
             tiles.tiles_by_size(),
-            self.plan.runs_of_an_image,
+            self.restorer.model.in_channels,
         )
         for _ in run.do(jobs):
             pass

@@ -37,7 +37,8 @@ class TileSettings:
 
     tile_size: int | tuple[int, int] = TILE_SIDE
     """Side of a tile in input pixels, or its height and width, the overlaps included; rounded down
-    to whole windows. Used in ``tiled`` mode only: ``auto`` takes the largest tiles that fit."""
+    to whole windows, of which a tile has one at least. Used in ``tiled`` mode only: ``auto`` takes
+    the largest tiles that fit."""
 
     overlap: int | None = None
     """Input pixels that neighbouring tiles share, rounded up to whole windows; in ``tiled`` mode at
@@ -114,19 +115,22 @@ class Tile:
         )
         return image[rows, columns]
 
-    def add(self, restored: Tensor, result: Tensor, scale: int) -> None:
+    def add(self, restored: Tensor, result: Tensor, scale: int, first: int = 0) -> None:
         """Add restored pixels, weighted, to a result; the order of the tiles changes nothing.
 
         Args:
-            restored: (sh, sw, C) in 0..1; overwritten.
-            result: (sH, sW, C) of the whole image, on any device.
+            restored: (h, sw, C) in 0..1, some rows of the restored tile; overwritten.
+            result: (sH, sW, C) of the whole image, on any device; of more channels where
+                ``restored`` has one, which is then added to each.
             scale: s.
+            first: The number of the first row.
         """
-        target = self.of(result, scale)
+        rows = slice(first, first + len(restored))
+        target = self.of(result, scale)[rows]
         if not (self.rows.is_blended or self.columns.is_blended):
             target.copy_(restored)
             return
-        for weights in (self.rows.weights[:, None, None], self.columns.weights[:, None]):
+        for weights in (self.rows.weights[rows, None, None], self.columns.weights[:, None]):
             restored.mul_(weights.to(restored.device))
         # Sums of multiples of 2^-23 are exact in float32 up to 2.
         restored.mul_(2**23).round_().mul_(2**-23)
@@ -187,13 +191,14 @@ def plan_tiles(
     Args:
         size: Height and width of the image, in input pixels.
         scale, alignment: Of the model.
-        tile_size: Greatest height and width of a tile, overlaps included, in input pixels; of at
-            least two windows.
-        overlap: Input pixels that neighbours share, up to half a tile.
+        tile_size: Greatest height and width of a tile, overlaps included, in input pixels. A tile
+            is one window at least, whatever is asked for.
+        overlap: Input pixels that neighbours share, up to half a tile: none where a tile is one
+            window.
     """
     sides = []
     for length, most in zip(size, tile_size, strict=True):
-        windows, tile = _ceil_div(length, alignment), max(most // alignment, 2)
+        windows, tile = _ceil_div(length, alignment), max(most // alignment, 1)
         shared = min(_ceil_div(overlap, alignment), tile // 2)
         count = 1 if windows <= tile else _ceil_div(windows - shared, tile - shared)
         sides.append(_spans(length, scale, alignment, shared, count))

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..errors import ImageError
+from ..evaluation.layouts import find_layout
 from ..image_files.finding import images_in
 from ..image_files.reading import open_image
 from ..images.color import rgb_to_gray, to_channels
@@ -27,9 +28,11 @@ MOST_WORKERS = 8
 
 
 def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
-    """List the image files in the folders, to any depth, except those inside ``without``.
+    """List the image files in the folders, to any depth, except those inside ``without``; of data
+    sets that bring inputs as well, only the good images.
 
-    Raises ``ValueError`` for what is not a folder, and when there is no image at all.
+    Raises ``ValueError`` for what is not a folder, when there is no image at all, and where names
+    leave open which images are the good ones.
     """
     for folder in folders:
         if not folder.is_dir():
@@ -38,7 +41,7 @@ def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[P
     paths = [
         folder / inside
         for folder in folders
-        for inside in images_in(folder)
+        for inside, _ in find_layout(folder, images_in(folder), None)
         if left_out.isdisjoint((folder / inside).resolve().parents)
     ]
     if not paths:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from swinir_core.benchmark import measuring as benchmark_module
 from swinir_core.benchmark.contenders import Contender, contenders_for, random_checkpoint
-from swinir_core.benchmark.counting import PeakMemory, count_memory, multiply_adds
+from swinir_core.benchmark.counting import multiply_adds
 from swinir_core.benchmark.machine import describe, gemm_rate, time_run
 from swinir_core.benchmark.measuring import Case, Result, measure
+from swinir_core.restoration.peak_memory import PeakMemory, count_memory
 from tests.support.reference import TINY
 
 CPU = torch.device("cpu")

@@ -179,8 +179,25 @@ def test_a_set_brings_its_inputs(tmp_path: Path) -> None:
     assert (pair.name, pair.low) == ("a.png", None)
 
     picture(tmp_path / "HR" / "b.png")
-    with pytest.raises(ImageError, match=r"bx2\.png: the input of .* is missing"):
+    with pytest.raises(ImageError, match=r"b\.png: its input is missing"):
         find_pairs(tmp_path, protocol)
+
+
+def test_inputs_are_never_scored_as_good_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole command on a set of BasicSR."""
+    levels = picture(tmp_path / "GTmod12" / "a.png", 24, 24)
+    given = bicubic_resize(levels, 0.5)
+    write_image(tmp_path / "LRbicx2" / "a.png", Image(given.astype(np.float32) / 255))
+    command = ["evaluate", "--data", str(tmp_path), "--device", "cpu", "--json", "-"]
+    assert main(command) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [image["name"] for image in facts["images"]] == ["a.png"]
+    assert facts["inputs"] == "given"
+    (tmp_path / "GTmod12").rename(tmp_path / "pictures")
+    assert main(command) == 2
+    assert "LRbicx2 hold inputs" in capsys.readouterr().err
 
 
 def test_images_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
@@ -296,10 +313,14 @@ def test_an_image_restored_without_any_error(
     *_, first, second, mean, note = (line.split() for line in capsys.readouterr().out.splitlines())
     assert [row[1] for row in (first, second, mean)] == ["30.00", "inf", "65.00"]
     assert [row[3] for row in (first, second, mean)] == ["+0.00"] * 3
-    assert " ".join(note) == "inf: restored without any error; counts as 100 in the mean."
+    assert " ".join(note) == (
+        "inf: without any error; counts as 100 in the mean, "
+        "whose PSNR is 30.00 without such images."
+    )
     facts = json.loads(Path("scores.json").read_text())
     assert [image["output"]["PSNR"] for image in facts["images"]] == [30, None]
     assert facts["mean"]["output"]["PSNR"] == 65
+    assert facts["mean_of_finite"]["output"]["PSNR"] == 30
 
 
 def test_the_table_and_the_file_say_the_same(
@@ -338,6 +359,8 @@ def test_an_image_without_error_is_null_in_json(
     write_image("set/a.png", black, overwrite=True)
     assert evaluate(model, "--task", "jpeg", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["images"][0]["JPEG"]["PSNR"] is None
+    assert evaluate(model, "--task", "jpeg") == 0
+    assert "inf: without any error" in capsys.readouterr().out
 
 
 def test_an_image_that_fails_does_not_stop_the_others(

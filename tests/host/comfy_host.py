@@ -172,6 +172,15 @@ class Result:
     def error(self) -> str:
         return self.messages["execution_error"]["exception_message"]
 
+    @property
+    def kind_of_error(self) -> str:
+        """What a dialog of the host shows before the message."""
+        return self.messages["execution_error"]["exception_type"]
+
+    def found(self, node: str) -> dict[str, Any]:
+        """What a node has put into the history."""
+        return self._outputs[node]
+
     def images(self, node: str = "save") -> np.ndarray:
         """(N, H, W, C) uint8: what a ``SaveImage`` node has saved."""
         files = [

@@ -121,6 +121,7 @@ def test_quality_of_a_batch(host: ComfyHost, widgets: dict[str, Any]) -> None:
 
     y_channel, border = widgets.get("channel") != "RGB", widgets.get("border", 0)
     expected = compare(to_tensor(frames), to_tensor(reference), border, y_channel)
+    assert host.run(graph).found("quality")["psnr"] == [pytest.approx(expected.psnr, abs=1e-3)]
     psnr, ssim = (float(text) for text in texts)
     assert psnr == pytest.approx(expected.psnr, abs=1e-3)
     assert ssim == pytest.approx(expected.ssim, abs=1e-5)
@@ -131,7 +132,8 @@ def test_quality_runs_with_nothing_behind_it_and_knows_identical_images(host: Co
     graph = {"sample": sample, **quality_of(link("sample"), link("sample", 1))}
     alone = {name: graph[name] for name in ("sample", "quality")}
 
-    assert host.run(alone).succeeded
+    found = host.run(alone).found("quality")
+    assert (found["psnr"], found["ssim"]) == ([None], [pytest.approx(1)])
     psnr, ssim = (float(text) for text in run_for_text(host, graph, "psnr", "ssim"))
     assert psnr == float("inf")
     assert ssim == pytest.approx(1)
@@ -210,6 +212,9 @@ def test_a_model_of_the_hosts_loader_is_saved_and_still_runs(
     result = host.run(graph)
 
     assert_holds(models / f"{file}.safetensors", model, torch.float32)
+    found = result.found("save_model")
+    assert found["model_name"] == [f"{file}.safetensors"]
+    assert [Path(path) for path in found["path"]] == [models / f"{file}.safetensors"]
     assert_same(result.image(), sc.Restorer(model)(to_tensor(picture)))
     saved = host.run(upscaling(ours(f"{file}.safetensors"), host.upload("p.png", picture)))
     assert_same(saved.image(), sc.Restorer(model)(to_tensor(picture)))

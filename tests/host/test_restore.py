@@ -183,6 +183,7 @@ def test_a_bad_file_is_named_and_explained(
     result = host.run_failing(upscaling(ours(name), host.upload("picture.png", picture)))
 
     assert name in result.error
+    assert result.kind_of_error == "ValueError"
     assert explanation in result.error
     assert "Load Upscale Model" not in result.error
 
@@ -228,5 +229,5 @@ def test_a_model_of_another_kind_is_sent_to_the_hosts_loader(
     result = host.run_failing(graph)
 
     assert compact.name in result.error
-    assert "Load Upscale Model" in result.error
+    assert "oad it with" in result.error[:60]  # Ends may be cut off.
     assert host.run(graph | {"loader": theirs(compact.name)}).succeeded

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from swinir_core import PRESETS, SwinIR, estimate_memory
-from swinir_core.benchmark.counting import PeakMemory
+from swinir_core.restoration.peak_memory import PeakMemory
 
 CASES = [
     ("lightweight_sr_x2", 64, 64, 1, torch.float32),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -206,3 +207,57 @@ def test_a_cancelled_run_leaves_nothing(network: SwinIR) -> None:
     # Asked five times for an image: between the second and the third.
     assert len(asked) == 11
     assert (plan_module._kept.plan, plan_module._kept.users) == (None, 0)
+
+
+@pytest.mark.parametrize("rows", [34, 65, 66], ids="{} windows high".format)
+def test_the_first_convolution_by_strips_is_that_of_the_whole_to_the_last_bit(rows: int) -> None:
+    conv, x = torch.nn.Conv2d(3, 12, 3, padding=1).requires_grad_(False), torch.rand(1, 3, 8, 520)
+    x = x.repeat(1, 1, rows, 1) * torch.rand(1, 3, 8 * rows, 1)
+    whole = conv(x)
+    plan = WindowPlan.build(whole, 8, keeps_graph=False)
+    assert torch.equal(plan.convolve(conv, x), plan.to_windows(whole))
+
+
+PASSES = {
+    "lightweight": {},
+    "gray": {"upsampler": "none", "scale": 1, "in_channels": 1},
+    "window 7": {"upsampler": "none", "scale": 1, "window_size": 7},
+    "real, x4": {"upsampler": "nearest+conv", "scale": 4, "resi_connection": "3conv"},
+    "unshuffled": {"upsampler": "nearest+conv", "start_unshuffle": 2},
+    "classical, x3": {"upsampler": "pixelshuffle", "scale": 3},
+    "without a norm of patches": {"patch_norm": False},
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_pass_reports_from_nothing_to_the_whole(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "_FIRST_STRIP_PIXELS", 2000)
+    monkeypatch.setattr(plan_module, "_CPU_STRIP_PIXELS", 2000)
+    config = replace(SMALL, task="", mean=None, **PASSES[name])
+    network = SwinIR(config).eval().requires_grad_(False)
+    x, parts = torch.rand(1, network.in_channels, 70, 90), [0.0]
+    with network.reusing_plans():
+        for _ in range(2):
+            del parts[1:]
+            result = network(x, parts.append)
+            assert parts == sorted(parts)
+            assert parts[-1] == pytest.approx(1)
+            assert max(b - a for a, b in pairwise(parts)) < 0.25
+    assert torch.equal(result, network(x))
+
+
+def test_what_a_report_raises_ends_the_pass_and_is_not_kept(network: SwinIR) -> None:
+    x, reported = torch.rand(1, 3, 40, 40), []
+
+    def stop(part: float) -> None:
+        reported.append(part)
+        if len(reported) == 3:
+            raise Cancelled("enough")
+
+    with network.reusing_plans():
+        with pytest.raises(Cancelled):
+            network(x, stop)
+        network(x)
+    assert len(reported) == 3

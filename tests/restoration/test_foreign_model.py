@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from spandrel import ImageModelDescriptor, ModelLoader
+from spandrel import ImageModelDescriptor, ModelLoader, SizeRequirements
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
-from swinir_core import Restorer
+from swinir_core import Cancelled, Restorer, TileSettings
+from swinir_core.reports import to_nobody
+from swinir_core.restoration import foreign_model
 from swinir_core.restoration.foreign_model import ForeignModel
+from swinir_core.restoration.peak_memory import count_memory
 
 
 def descriptor(**options: Any) -> ImageModelDescriptor:
@@ -26,7 +31,7 @@ def test_its_images_are_restored_one_by_one() -> None:
     sizes = []
     model.model.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
     result = Restorer(ForeignModel(model), "cpu", torch.float32)(images)
-    assert sizes == [(1, 3, 12, 20)] * 3
+    assert sizes[-3:] == [(1, 3, 12, 20)] * 3
     assert torch.allclose(result, model(images.movedim(-1, 1)).movedim(1, -1), atol=1e-6)
 
 
@@ -35,6 +40,70 @@ def test_memory_grows_with_the_input() -> None:
     cpu = torch.device("cpu")
     assert model.estimate_memory(512, 512, torch.float32, cpu) == 512**2 * 3 * 4 * 2 * 384
     assert model.estimate_memory(8, 8, torch.float32, cpu, 5) == 5 * 8**2 * 3 * 4 * 2 * 384
+
+
+def test_memory_is_measured_once_for_all_that_wrap_a_model() -> None:
+    model, calls, cpu = descriptor(), [], torch.device("cpu")
+    model.model.register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].shape[-1]))
+    assert ForeignModel(model).measure(torch.float32, cpu, 10**9, to_nobody)
+    assert calls == [32, 64, 128]
+    assert not ForeignModel(model).measure(torch.float32, cpu, 10**9, to_nobody)
+    assert calls == [32, 64, 128]
+    x = torch.rand(1, 3, 300, 200)
+    needed, _ = count_memory(lambda: model(x), cpu, copies=True)
+    estimate = ForeignModel(model).estimate_memory(300, 200, torch.float32, cpu)
+    assert needed <= estimate <= 1.5 * needed
+
+
+def test_measuring_takes_two_seconds_or_a_tenth_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 100, 1))
+    monkeypatch.setattr(foreign_model.time, "monotonic", lambda: next(clock))
+    for pixels, sides in {32**2: 1, 32**2 * 50: 2, 32**2 * 1000: 3}.items():
+        model, calls = descriptor(), []
+        model.model.register_forward_pre_hook(lambda _, x, calls=calls: calls.append(x))
+        ForeignModel(model).measure(torch.float32, torch.device("cpu"), pixels, to_nobody)
+        assert len(calls) == sides
+
+
+def test_sizes_the_descriptor_pads_to_are_counted() -> None:
+    model, cpu = descriptor(), torch.device("cpu")
+    model.size_requirements = SizeRequirements(minimum=16, multiple_of=16, square=True)
+    estimate = ForeignModel(model).estimate_memory(20, 100, torch.float32, cpu)
+    assert estimate == ForeignModel(model).estimate_memory(112, 112, torch.float32, cpu)
+
+
+@pytest.mark.parametrize("when", ["measuring", "overlap", "run"])
+def test_can_be_stopped_within_any_call(when: str) -> None:
+    model, calls, asked = descriptor(), [], []
+    model.model.register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].shape[-1]))
+    wrong = {"measuring": 32, "overlap": 96, "run": 48}[when]
+
+    def cancelled() -> bool:
+        asked.append(True)
+        return calls[-1:] == [wrong]
+
+    restorer = Restorer(ForeignModel(model), "cpu", torch.float32)
+    with pytest.raises(Cancelled):
+        restorer(torch.rand(1, 50, 64, 3), TileSettings("tiled", 48), cancelled=cancelled)
+    assert calls[-1] == wrong
+
+
+def test_progress_moves_within_a_call() -> None:
+    seen = []
+    restorer = Restorer(ForeignModel(descriptor()), "cpu", torch.float32)
+    restorer(torch.rand(1, 40, 50, 3), progress=lambda *x: seen.append(x))
+    assert len(seen) > 5
+    assert seen == sorted(seen)
+    assert seen[-1] == (2000, 2000)
+
+
+def test_tiles_are_no_larger_than_pays() -> None:
+    restorer = Restorer(ForeignModel(descriptor()), "cpu", torch.float32)
+    tiles = TileSettings(overlap=16, memory_budget=10**12)
+    assert max(restorer.plan(3000, 4000, tiles).tiles.largest) <= 1024
+    assert math.prod(restorer.plan(3000, 4000, tiles).tiles.largest) <= 512**2
+    assert len(restorer.plan(512, 512, tiles).tiles) == 1
+    assert len(restorer.plan(3000, 4000, replace(tiles, mode="whole")).tiles) == 1
 
 
 @pytest.mark.parametrize(("num_in_ch", "num_out_ch"), [(4, 4), (3, 1)])

@@ -60,8 +60,8 @@ class Limited(SwinIR):
     ) -> int:
         return 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        count, _, height, width = x.shape
+    def forward(self, x: Tensor, *_: object) -> Tensor:
+        count, height, width = len(x), *x.shape[-2:]
         self.sizes.append((count, height, width))
         if self.fails(len(self.sizes) - 1) or self.too_large(self.sizes[-1]):
             raise copy.copy(self.error)  # A new one: the old keeps a traceback and what is in it.
@@ -179,7 +179,7 @@ def test_the_memory_of_what_failed_is_free_before_the_next_attempt() -> None:
     alive: list[bool] = []
 
     class Leaky(Limited):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor, *_: object) -> Tensor:
             alive.extend(reference() is not None for reference in left)
             features = x + 1
             left[:] = [weakref.ref(x), weakref.ref(features)]
@@ -247,7 +247,7 @@ class ForeignNetwork(PretendModel):
         self.blur = nn.Conv2d(3, 3, 5, padding=2).requires_grad_(False)
         self.most_pixels = most_pixels
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, x: Tensor, *_: object) -> Tensor:
         if x[:, 0].numel() > self.most_pixels:
             raise CUDA
         return self.blur(x).clamp(0, 1)

@@ -27,7 +27,7 @@ class Blur(PretendModel):
         self.radius = radius
         self.alignment = alignment
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, x: Tensor, *_: object) -> Tensor:
         return F.avg_pool2d(x, 2 * self.radius + 1, stride=1, padding=self.radius)
 
 
@@ -99,7 +99,7 @@ def test_the_stronger_the_weights_the_wider() -> None:
 class Rounded(Blur):
     """Of another error at every size, as half precision is."""
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, x: Tensor, *_: object) -> Tensor:
         generator = torch.Generator().manual_seed(x.shape[-1])
         return super().__call__(x) + torch.rand(x.shape, generator=generator) / 255
 
@@ -111,7 +111,7 @@ def test_rounding_of_half_precision_is_not_taken_for_an_edge() -> None:
 
 def test_where_the_pattern_does_not_fit_the_memory() -> None:
     class Full(Blur):
-        def __call__(self, x: Tensor, /) -> Tensor:
+        def __call__(self, x: Tensor, *_: object) -> Tensor:
             if x.shape[-1] > 64:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             return super().__call__(x)
@@ -125,7 +125,7 @@ def test_other_errors_pass_through() -> None:
 
 
 class Colours(Blur):
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, x: Tensor, *_: object) -> Tensor:
         return nn.Conv2d(5, 5, 1)(x)
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swinir_core import Restorer, TileSettings, estimate_memory
-from swinir_core.benchmark.counting import PeakMemory
 from swinir_core.restoration import restorer
+from swinir_core.restoration.peak_memory import PeakMemory
 from swinir_core.restoration.restorer import CPU_PIXELS_AT_ONCE
 from tests.support.reference import GRAY, SMALL, Recorder, network
 

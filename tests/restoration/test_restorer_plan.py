@@ -11,6 +11,7 @@ from swinir_core.image_files.picture import Picture
 from swinir_core.images.levels import to_floats
 from swinir_core.restoration import restorer
 from swinir_core.restoration.streaming import Stream
+from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL
 
 
@@ -109,6 +110,56 @@ def test_tiles_too_small_for_their_overlap_are_in_the_summary(color: Restorer) -
     assert f"share 16 pixels of the {color.overlap} that this model needs" in plan.summary()
     assert "share" not in color.plan(200, 64, TileSettings("tiled", 32, overlap=16)).summary()
     assert "share" not in color.plan(200, 64, TileSettings("tiled", 128)).summary()
+
+
+class OnGrid(PretendModel):
+    """A model with windows of any size, which takes 100 bytes a pixel."""
+
+    batches = True
+
+    def __init__(self, alignment: int) -> None:
+        super().__init__()
+        self.alignment = alignment
+
+    def estimate_memory(
+        self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
+    ) -> int:
+        return 100 * height * width * batch
+
+
+PROMISES = {
+    "all kept": (8, TileSettings("tiled", 64, 16, 4, 10**7), ""),
+    "a window of half the tile": (32, TileSettings("tiled", 64, 16), ""),
+    "a window of more than half the tile": (40, TileSettings("tiled", 64, 0), ""),
+    "so that an overlap does not fit": (40, TileSettings("tiled", 64, 16), "overlap"),
+    "nor one that is found": (40, TileSettings("tiled", 64), "overlap"),
+    "a window larger than the tile": (64, TileSettings("tiled", 48, 0), "tile"),
+    "and an overlap": (64, TileSettings("tiled", 48, 16), "tile overlap"),
+    "larger than a low tile": (64, TileSettings("tiled", (32, 96), 0), "tile"),
+    "a window of all there is": (512, TileSettings("tiled", 64), "tile"),
+    "auto, a budget that fits": (64, TileSettings("auto", memory_budget=2 * 10**6), ""),
+    "auto, less than a window": (64, TileSettings("auto", memory_budget=10**5), "memory"),
+    "auto, with an overlap": (64, TileSettings("auto", 32, 16, memory_budget=10**5), "memory"),
+    "whole": (64, TileSettings("whole", 32, 16, memory_budget=10**6), "memory"),
+    "tiled, a budget": (8, TileSettings("tiled", 64, 16, 9, 10**6), ""),
+    "tiled, less than a tile": (8, TileSettings("tiled", 64, 16, 9, 10**5), "memory"),
+}
+
+
+@pytest.mark.parametrize("name", PROMISES)
+def test_what_was_asked_for_is_kept_or_said_not_to_be(name: str) -> None:
+    alignment, settings, broken = PROMISES[name]
+    plan = Restorer(OnGrid(alignment), "cpu", torch.float32).plan(150, 400, settings)
+    tiles, (height, width) = plan.tiles, settings.tile_sides
+    cut, tiled = len(tiles) > 1, settings.mode == "tiled"
+    kept = {
+        "tile": not tiled or (tiles.largest[0] <= height and tiles.largest[1] <= width),
+        "overlap": not cut or tiles.overlap >= plan.overlap_wanted >= (settings.overlap or 0),
+        "memory": plan.memory <= (settings.memory_budget or plan.memory),
+    }
+    said = {"tile": "were asked for, but", "overlap": "; tiles of this", "memory": ", more than"}
+    assert [promise for promise, is_kept in kept.items() if not is_kept] == broken.split()
+    assert [promise for promise, words in said.items() if words in plan.summary()] == broken.split()
 
 
 def test_tiles_that_a_mask_leaves_out_are_in_the_summary(color: Restorer) -> None:

@@ -224,7 +224,7 @@ class Failing(SwinIR):
         self.requires_grad_(False)
         self.most, self.error, self.calls = most, error, 0
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
         self.calls += 1
         if self.error is not None and self.calls == 5:
             raise self.error

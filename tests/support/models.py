@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class PretendModel:
@@ -14,10 +14,9 @@ class PretendModel:
 
     in_channels = 3
     alignment = 1
-    stages: Sequence[nn.Module] = ()
-    passes = 1
     batches = False
     only_float32 = False
+    tile_pixels = math.inf
 
     def __init__(self, scale: int = 1) -> None:
         self.scale = scale
@@ -25,11 +24,14 @@ class PretendModel:
     def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def measure(self, *_: object) -> bool:
+        return False
+
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
     ) -> int:
         return 0
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, x: Tensor, *_: object) -> Tensor:
         """Enlarge (B, C, H, W) by the nearest neighbour."""
         return x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)

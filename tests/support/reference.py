@@ -59,6 +59,6 @@ class Recorder(SwinIR):
         super().__init__(config)
         self.shapes: list[tuple[int, ...]] = []
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *_: object) -> Tensor:
         self.shapes.append(tuple(x.shape))
         return super().forward(x)

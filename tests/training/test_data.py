@@ -82,6 +82,15 @@ def test_images_of_all_folders_are_found(tmp_path: Path) -> None:
         image_paths([tmp_path / "a"], without=[tmp_path / "a"])
 
 
+def test_inputs_of_a_data_set_are_not_trained_on(tmp_path: Path) -> None:
+    for name in ("DIV2K_train_HR/1.png", "DIV2K_train_LR_bicubic/X2/1x2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert image_paths([tmp_path]) == [tmp_path / "DIV2K_train_HR" / "1.png"]
+    with pytest.raises(ValueError, match="by its name this one holds inputs"):
+        image_paths([tmp_path / "DIV2K_train_LR_bicubic"])
+
+
 def test_what_cannot_be_used_is_skipped_and_counted(tmp_path: Path) -> None:
     save_noise(tmp_path / "good.png", 40, 41)
     save_noise(tmp_path / "narrow.png", 40, 15)
