@@ -29,6 +29,11 @@ class CheckpointError(UserFacingError, ValueError):
 class OtherNetworkError(CheckpointError):
     """A model file holds the weights of something else, which another program may know."""
 
+    def __init__(self, message: object, is_upscaler: bool | None = None) -> None:
+        """``is_upscaler``: whether it is a model for images; None where that is not known."""
+        super().__init__(message)
+        self.is_upscaler = is_upscaler
+
 
 class ImageError(UserFacingError, ValueError):
     """An image file cannot be read or written, or an image has a shape that cannot be restored."""
