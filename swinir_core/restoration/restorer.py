@@ -14,7 +14,7 @@ from ..devices import free_memory
 from ..images.resize import enlarge
 from .execution import Job, Progress, Run, make_jobs
 from .image_model import Ensemble, ImageModel
-from .inputs import Inputs, check_inputs
+from .inputs import Inputs, check_inputs, check_result
 from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
@@ -95,7 +95,7 @@ class Restorer:
 
         Raises:
             ImageError: The images or the mask have another shape.
-            MemoryError: Not even the smallest tile fits the memory.
+            MemoryError: Not even the smallest tile fits the memory, or the result does not.
             PrecisionError: float16 does not hold the numbers.
             Cancelled: ``cancelled`` returned ``True``.
         """
@@ -168,8 +168,10 @@ class Restorer:
         return Run(self.model, self.device, self.dtype, plan, overlap, progress, cancelled)
 
     def plan_for(self, inputs: Inputs, tiles: TileSettings | None = None) -> RunPlan:
-        """Plan the run of these inputs; see ``plan``."""
+        """Plan the run of these inputs; see ``plan``. Raises ``MemoryError`` where the result alone
+        is larger than the memory."""
         batch, height, width, channels = inputs.images.shape
+        check_result(batch, height * self.model.scale, width * self.model.scale, channels)
         return self.plan(height, width, tiles, batch, mask=inputs.mask, channels=channels)
 
     def plan(
