@@ -7,12 +7,14 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..swinir_core import bundled_models, read_checkpoint
-from ..swinir_core.checkpoints.models import describe
+from ..swinir_core.checkpoints.models import describe, with_pixels
+from ..swinir_core.checkpoints.names import MEAN_NAMES, RANGES
 from ..swinir_core.errors import OtherNetworkError
 from . import host
 from .upscale_model import SwinIRUpscaleModel
 
 BUNDLED = "bundled/"
+AS_IN_FILE = "as in the file"
 
 
 class SwinIRModelLoader(io.ComfyNode):
@@ -41,6 +43,28 @@ class SwinIRModelLoader(io.ComfyNode):
                         "architectures need the host's own Load Upscale Model."
                     ),
                 ),
+                io.Combo.Input(
+                    "mean",
+                    options=[AS_IN_FILE, *MEAN_NAMES],
+                    default=AS_IN_FILE,
+                    optional=True,
+                    tooltip=(
+                        "What the network subtracts from pixels, which most files do not tell. "
+                        "Change it where colors come out shifted: networks from neosr have 0.5, "
+                        "the official ones DIV2K for color and none for gray."
+                    ),
+                ),
+                io.Combo.Input(
+                    "img_range",
+                    options=[AS_IN_FILE, *RANGES],
+                    default=AS_IN_FILE,
+                    optional=True,
+                    tooltip=(
+                        "To what the network stretches pixels of 0 to 1, which most files do not "
+                        "tell. Change it where the result is wrong all over: taken is 255 for "
+                        "windows of 7, as in the official JPEG models, and 1 for others."
+                    ),
+                ),
             ],
             outputs=[
                 io.UpscaleModel.Output(
@@ -55,11 +79,17 @@ class SwinIRModelLoader(io.ComfyNode):
 
     @classmethod
     @host.plain_errors
-    def execute(cls, model_name: str) -> io.NodeOutput:
+    def execute(
+        cls, model_name: str, mean: str = AS_IN_FILE, img_range: str = AS_IN_FILE
+    ) -> io.NodeOutput:
+        host.check_choice("mean", mean, (AS_IN_FILE, *MEAN_NAMES))
+        host.check_choice("img_range", img_range, (AS_IN_FILE, *RANGES))
         try:
             checkpoint = read_checkpoint(find_file(model_name))
         except OtherNetworkError as error:
             raise OtherNetworkError(advised(error), error.is_upscaler) from error
+        chosen = (None if value == AS_IN_FILE else value for value in (mean, img_range))
+        checkpoint = with_pixels(checkpoint, *chosen)
         host.show_text(cls, describe(checkpoint))
         return io.NodeOutput(SwinIRUpscaleModel(checkpoint))
 
@@ -74,7 +104,7 @@ class SwinIRModelLoader(io.ComfyNode):
         return f"there is no model {model_name!r}; press R to read the list again."
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str | None) -> tuple[int, int] | None:
+    def fingerprint_inputs(cls, model_name: str | None, **_: str | None) -> tuple[int, int] | None:
         """Time and size of the file, so that the host loads it again when it is replaced.
 
         None where another node is going to give the name.

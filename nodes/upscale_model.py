@@ -69,7 +69,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
     def cuda(self, device: int | None = None) -> SwinIRUpscaleModel:
         return self.to(torch.device("cuda", device) if device is not None else "cuda")
 
-    @torch.inference_mode()
+    @torch.no_grad()  # Not inference mode, whose results nobody may overwrite outside of it.
     def __call__(self, image: Tensor) -> Tensor:
         """Restore (N, C, H, W) in 0..1 to (N, C, scale * H, scale * W) in 0..1, one by one.
 

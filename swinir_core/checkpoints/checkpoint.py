@@ -21,14 +21,12 @@ from ..files import replacing
 from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
 from ..text import quoted
-from .containers import read_tensors
+from .containers import Contents, read_tensors
 from .limits import check_size
-from .recognise import BUFFER_SUFFIXES, recognise
+from .recognise import BUFFER_SUFFIXES, guesses, recognise
+from .spandrel import foreign_architecture, official_names
 
 CONFIG_KEY = "swinir_config"
-
-# What only a SwinIR has at its beginning, so that what precedes it is a prefix.
-_PREFIX_MARK = "layers.0.residual_group.blocks.0.norm1.weight"
 
 
 @dataclass(frozen=True)
@@ -40,26 +38,38 @@ class Checkpoint:
     """Parameters only, under the official names, on the CPU."""
     metadata: dict[str, str] = field(default_factory=dict)
     """Free provenance text: where the weights come from, what they were trained on."""
+    taken: str = ""
+    """Which weights of the file these are, in a clause; empty where there was no choice."""
+    guessed: dict[str, str] = field(default_factory=dict)
+    """What is written nowhere in the file, with what is assumed of it and why."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read .safetensors, .pth, .pt or .ckpt; pickled files as data, running nothing in them.
 
-    Wrappers (``params_ema`` before ``params``, ``state_dict``, ...), prefixes (``module.``,
-    ``_orig_mod.``, ``netG.``, ...) and saved buffers are taken off. The configuration comes from
-    our own header where there is one, else from the weights. Names, shapes and types are checked
-    while the file is only mapped; its weights are copied into memory after that.
+    What trainers put around weights and before their names, and saved buffers, are taken off;
+    of several networks the averaged one is taken. The configuration comes from our own header where
+    there is one, else from the weights. Names, shapes and types are checked while the file is only
+    mapped; its weights are copied into memory after that.
 
     Raises ``CheckpointError`` naming the file when it cannot be read, is not a SwinIR, or
     contradicts itself, and ``OtherNetworkError`` when it holds another network.
     """
     path = Path(path)
-    weights, metadata = read_tensors(path)
+    contents = read_tensors(path)
     try:
-        return _interpret(weights, metadata, path.stat().st_size)
+        return _interpret(contents, path.stat().st_size)
     except ValueError as error:
-        kind = OtherNetworkError if isinstance(error, OtherNetworkError) else CheckpointError
-        raise kind(f"{path.name}: {quoted(error)}.") from error
+        architecture = foreign_architecture(contents.weights)
+        if architecture is not None:
+            raise OtherNetworkError(
+                f"{path.name}: this is a model of the architecture {architecture}, not a SwinIR.",
+                is_upscaler=True,
+            ) from error
+        reason = f"{path.name}: {quoted(error)}."
+        if isinstance(error, OtherNetworkError):
+            raise OtherNetworkError(reason, error.is_upscaler) from error
+        raise CheckpointError(reason) from error
     except Exception as error:
         reason = f"its weights cannot be read ({type(error).__name__}: {quoted(error)})"
         if is_out_of_memory(error):
@@ -67,18 +77,20 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path.name}: {reason}.") from error
 
 
-def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: int) -> Checkpoint:
-    weights = _strip_prefix(weights)
+def _interpret(contents: Contents, file_size: int) -> Checkpoint:
+    weights, metadata = official_names(contents.weights), contents.metadata
     for key, weight in weights.items():
-        if weight.is_meta:
+        if weight.is_meta and not key.endswith(BUFFER_SUFFIXES):
             raise ValueError(f"{key!r} holds no ordinary numbers")
     header = metadata.pop(CONFIG_KEY, None)
     metadata.pop("format", None)
     config = recognise(weights) if header is None else _config_from_header(header)
+    guessed = guesses(config, weights) if header is None else {}
     mean = weights.get("mean")  # A buffer in some forks, a plain attribute in the original.
     if mean is not None and tuple(mean.squeeze().shape) in ((), (config.in_channels,)):
         config = replace(config, mean=tuple(mean.flatten().expand(config.in_channels).tolist()))
         del weights["mean"]
+        guessed.pop("mean", None)
     check_size(config)
     weights = {key: w for key, w in weights.items() if not key.endswith(BUFFER_SUFFIXES)}
     _check_weights(weights, config)
@@ -90,7 +102,7 @@ def _interpret(weights: dict[str, Tensor], metadata: dict[str, str], file_size: 
         weights[key] = weight.detach().clone(memory_format=torch.contiguous_format)
         if not weights[key].isfinite().all():
             raise ValueError(f"{key!r} contains NaN or infinite values")
-    return Checkpoint(config, weights, metadata)
+    return Checkpoint(config, weights, metadata, contents.taken, guessed)
 
 
 def write_checkpoint(
@@ -143,23 +155,6 @@ def _serialised(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[b
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # The numbers begin at a multiple of eight bytes.
     return len(text).to_bytes(8, "little") + text, data[numbers:]
-
-
-def _strip_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what DataParallel, torch.compile or a trainer put before the names of weights.
-
-    Of several networks side by side, an averaged one (``ema``) is preferred.
-    """
-    weights = {key.replace("_orig_mod.", ""): weight for key, weight in weights.items()}
-    prefixes = {key.removesuffix(_PREFIX_MARK) for key in weights if key.endswith(_PREFIX_MARK)}
-    if not prefixes:
-        return weights
-    prefix = min(prefixes, key=lambda p: ("ema" not in p, len(p), p))
-    return {
-        key[len(prefix) :]: weight
-        for key, weight in weights.items()
-        if key.startswith(prefix) and key != f"{prefix}n_averaged"
-    }
 
 
 def _config_from_header(header: str) -> SwinIRConfig:

@@ -14,9 +14,9 @@ import stat
 import struct
 import sys
 import zipfile
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -32,32 +32,89 @@ from .limits import (
     MOST_TENSORS,
 )
 from .names import SUFFIXES
-from .unpickle import ForeignObjectError, StoredTensor, Unpickler, UnsupportedTensor, is_size
-
-# Where training code puts the weights, best first: an average beats the last step.
-_WRAPPERS = (
-    *("params_ema", "model_ema", "state_dict_ema", "ema"),
-    *("params", "state_dict", "model_state_dict", "model"),
-    *("net_g", "netG", "generator", "network", "net", "weights"),
+from .unpickle import (
+    Array,
+    ForeignObjectError,
+    StoredTensor,
+    Unpickler,
+    UnsupportedTensor,
+    is_size,
 )
+from .wrapping import Taken, choose
+
+_BEGINNING = 4096
+"""Bytes that tell what a file is."""
+
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+_STATE = (
+    "this is what a trainer needs to go on (the state of its optimizer), without the network; take "
+    "the weights that were saved beside it, such as net_g_latest.pth, *_G.pth or *_E.pth"
+)
+_TORCHSCRIPT = (
+    "this is a TorchScript archive, a program with its weights; open it with torch.jit.load and "
+    "save its state_dict() with torch.save"
+)
+_EXPORTED = (
+    "this is an exported program (torch.export), not a state dict; open it with torch.export.load "
+    "and save its state_dict with torch.save"
+)
+_ARRAYS = (
+    "it holds NumPy arrays, not tensors; make them tensors with torch.from_numpy and save the "
+    "dictionary with torch.save"
+)
+_ARCHIVE = "this is an archive of files, not a model; unpack it and take the model inside"
+_ONNX = "this is for ONNX programs, which hold no state dict; take the .pth or .safetensors of it"
+
+_OTHER_SUFFIXES = {
+    ".state": _STATE,
+    ".pt2": _EXPORTED,
+    **dict.fromkeys((".npz", ".npy"), _ARRAYS),
+    **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".tar"), _ARCHIVE),
+    ".onnx": _ONNX,
+}
+# First bytes of files that are given the name of a model.
+_OTHER_FILES = {
+    b"<!doctype": "this is a web page, not a model; download the file itself",
+    b"<html": "this is a web page, not a model; download the file itself",
+    b"<?xml": "this is a web page, not a model; download the file itself",
+    b"version https://git-lfs": (
+        "this is a Git LFS pointer, not the model; fetch the file itself with git lfs pull"
+    ),
+    b"\x93numpy": _ARRAYS,
+    **dict.fromkeys((b"\x1f\x8b", b"7z\xbc\xaf", b"rar!", b"bzh", b"\xfd7zxz"), _ARCHIVE),
+    b"\x89hdf": "this is an HDF5 file, as Keras writes; only weights of PyTorch can be read",
+    b"gguf": "this is a GGUF file; take the .pth or .safetensors that it was made from",
+}
 
 
 class _Refused(ValueError):  # noqa: N818
     """A file that is not read. The message is the reason, a clause without the name of the file."""
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Map every tensor that may be a weight, under its name, and read the metadata.
+class Contents(NamedTuple):
+    """What a file holds of one network."""
 
-    Tensors of training checkpoints are found in their wrappers. One that holds no ordinary numbers
-    (sparse, quantised, ...) becomes an empty one on the meta device. Raises ``CheckpointError``
-    naming the file.
+    weights: dict[str, Tensor]
+    """Every tensor that may be a weight, mapped, under the name it has in the network. One that
+    holds no ordinary numbers (sparse, quantised, ...) is an empty one on the meta device."""
+    metadata: dict[str, str]
+    taken: str
+    """Where in the file the weights were, in a clause; empty where there was no choice."""
+
+
+def read_tensors(path: Path) -> Contents:
+    """Map the weights of a file, found in what trainers put around them, and read the metadata.
+
+    Raises ``CheckpointError`` naming the file.
     """
     try:
-        if path.suffix.lower() not in SUFFIXES:
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
             suffixes = ", ".join(SUFFIXES)
-            raise _Refused(f"a model file ends in {suffixes}, not {path.suffix!r}")
+            reason = f"a model file ends in {suffixes}, not {path.suffix!r}"
+            raise _Refused(_OTHER_SUFFIXES.get(suffix, reason))
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file of data"
@@ -66,7 +123,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise _Refused("the file is empty; download it again")
         if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path)
-        return _read_torch(path), {}
+        return _read_torch(path)
     except Exception as error:  # A damaged file raises anything.
         # Of a file that was not found the folder matters, of any other the name is enough.
         where = path if isinstance(error, (OSError, UnicodeError)) else path.name
@@ -97,13 +154,16 @@ def _what_it_is(path: Path) -> str:
     """Guess from the first bytes why a file could not be read."""
     try:
         with path.open("rb") as file:
-            start = file.read(512).lstrip()
+            start = file.read(_BEGINNING).lstrip()
     except (OSError, ValueError):
         return "it cannot be opened; check the name"
-    if start.lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "this is a web page, not a model; download the file itself"
-    if start.startswith(b"version https://git-lfs"):
-        return "this is a Git LFS pointer, not the model; fetch the file itself with git lfs pull"
+    for first, reason in _OTHER_FILES.items():
+        if start.lower().startswith(first):
+            return reason
+    if start[257:262] == b"ustar":
+        return _ARCHIVE
+    if start.startswith(b"\x80") and b"numpy" in start:
+        return _ARRAYS  # A pickle too long to be read.
     if path.suffix.lower() == ".safetensors":
         if start.startswith((b"PK", b"\x80")):
             return "this is a pickled file; rename it to .pth"
@@ -120,7 +180,7 @@ def _check_count(names: Sized) -> None:
 # Safetensors
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path) -> Contents:
     _check_header(path)
     str(path).encode()  # What safetensors raises for other names depends on its version.
     with safe_open(path, framework="pt") as file:
@@ -128,7 +188,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         metadata = dict(file.metadata() or {})
     if not weights:
         raise _Refused("it holds no weights")
-    return weights, metadata
+    taken = _chosen({(): weights})
+    return Contents(taken.weights, metadata, str(taken))
 
 
 def _check_header(path: Path) -> None:
@@ -159,36 +220,75 @@ def _check_header(path: Path) -> None:
 # torch.save
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path) -> Contents:
     with _BoundedFile(path) as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         is_zip = mapped[:4] == b"PK\x03\x04"
         contents, places = _read_zip(file, mapped) if is_zip else _read_stream(mapped)
-    if not isinstance(contents, Mapping):
-        raise _Refused(
-            f"holds a {type(contents).__name__}, not a state dict; export model.state_dict() "
-            f"instead"
-        )
-    weights = _unwrap(contents)
-    if not weights:
-        keys = quoted(", ".join(repr(key) for key in list(contents)[:5]))
-        raise _Refused(f"it holds no weights under names we know, only {keys or 'nothing'}")
-    _check_count(weights)
-    no_numbers = torch.empty(0, device="meta")
-    return {
-        key: no_numbers if isinstance(value, UnsupportedTensor) else _mapped(value, mapped, places)
-        for key, value in weights.items()
+    dictionaries = _dictionaries(contents)
+    optimizers = [(*at, "state") for at, values in dictionaries.items() if "param_groups" in values]
+    groups = {
+        at: tensors
+        for at, values in dictionaries.items()
+        if (tensors := _tensors(values)) and not any(at[: len(o)] == o for o in optimizers)
     }
+    if not groups:
+        raise _Refused(_STATE if optimizers else _no_weights(contents, dictionaries))
+    taken = _chosen(groups)
+    _check_count(taken.weights)
+    no_numbers = torch.empty(0, device="meta")
+    weights = {
+        key: no_numbers if isinstance(value, UnsupportedTensor) else _mapped(value, mapped, places)
+        for key, value in taken.weights.items()
+    }
+    return Contents(weights, {}, str(taken))
 
 
-def _unwrap(contents: Mapping[str, Any]) -> dict[str, StoredTensor | UnsupportedTensor]:
-    """The innermost state dict of a training checkpoint."""
-    for _ in range(DEEPEST_WRAPPING):
-        inner = next((contents[k] for k in _WRAPPERS if isinstance(contents.get(k), Mapping)), None)
-        if inner is None:
-            break
-        contents = inner
-    return {k: v for k, v in contents.items() if isinstance(v, (StoredTensor, UnsupportedTensor))}
+def _chosen(groups: Mapping[tuple[str, ...], Mapping[str, Any]]) -> Taken[Any]:
+    try:
+        return choose(groups)
+    except ValueError as error:
+        raise _Refused(str(error)) from error
+
+
+def _dictionaries(contents: Any) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """Every dictionary in ``contents``, itself included, by the names it lies under.
+
+    One that is there twice has the shortest of its paths.
+    """
+    found: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    seen: set[int] = set()
+    level: list[tuple[tuple[str, ...], Any]] = [((), contents)]
+    for _ in range(DEEPEST_WRAPPING + 1):
+        inner: list[tuple[tuple[str, ...], Any]] = []
+        for at, value in level:
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, Mapping):
+                found[at] = value
+                inner += [((*at, name), v) for name, v in value.items()]
+            elif isinstance(value, (list, tuple)):
+                inner += [((*at, str(i)), v) for i, v in enumerate(value)]
+        level = [(at, v) for at, v in inner if isinstance(v, (Mapping, list, tuple))]
+    return found
+
+
+def _tensors(values: Mapping[str, Any]) -> dict[str, StoredTensor | UnsupportedTensor]:
+    return {k: v for k, v in values.items() if isinstance(v, (StoredTensor, UnsupportedTensor))}
+
+
+def _no_weights(contents: Any, dictionaries: Mapping[tuple[str, ...], Mapping[str, Any]]) -> str:
+    """Say what a file without a single tensor in a dictionary holds."""
+    if isinstance(contents, Array) or any(
+        isinstance(value, Array) for values in dictionaries.values() for value in values.values()
+    ):
+        return _ARRAYS
+    if not isinstance(contents, Mapping):
+        kind = type(contents).__name__
+        return f"holds a {kind}, not a state dict; export model.state_dict() instead"
+    keys = quoted(", ".join(repr(key) for key in list(contents)[:5]))
+    return f"it holds no weights under names we know, only {keys or 'nothing'}"
 
 
 _Places = dict[str, tuple[int, int]]
@@ -208,6 +308,9 @@ def _read_zip(file: io.FileIO, mapped: mmap.mmap) -> tuple[Any, _Places]:
         records = {record.filename: record for record in archive.infolist()}
         if len(records) < len(archive.filelist):
             raise _Refused("holds two records of one name; save it again")
+    what = _other_archive([name.partition("/")[2] or name for name in records])
+    if what:
+        raise _Refused(what)
     if any(record.compress_type != zipfile.ZIP_STORED for record in records.values()):
         raise _Refused(
             "its records are compressed, which torch.save never does; unpack the file with a zip "
@@ -225,6 +328,8 @@ def _read_zip(file: io.FileIO, mapped: mmap.mmap) -> tuple[Any, _Places]:
     root = next(iter(records)).split("/")[0]
     start, end = place(f"{root}/data.pkl")
     if end - start > LONGEST_PICKLE:
+        if b"numpy" in mapped[start : start + _BEGINNING]:
+            raise _Refused(_ARRAYS)
         raise _Refused(f"an index of {end - start} bytes is not that of a SwinIR")
     unpickler = Unpickler(io.BytesIO(mapped[start:end]))
     contents = unpickler.load()
@@ -237,9 +342,25 @@ def _read_zip(file: io.FileIO, mapped: mmap.mmap) -> tuple[Any, _Places]:
     return contents, places
 
 
+def _other_archive(names: Sequence[str]) -> str:
+    """Say what a zip file is whose records, without their common folder, are no ``torch.save``'s;
+    empty for one of it."""
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        return _TORCHSCRIPT
+    exported = ("serialized_exported_program.json", "archive_format")
+    if any(name.endswith(exported) or name.startswith("models/") for name in names):
+        return _EXPORTED
+    if "data.pkl" in names:
+        return ""
+    return _ARRAYS if all(name.endswith(".npy") for name in names) else _ARCHIVE
+
+
 def _read_stream(mapped: mmap.mmap) -> tuple[Any, _Places]:
     index = io.BytesIO(mapped[:LONGEST_PICKLE])
-    magic, protocol, _ = (Unpickler(index).load() for _ in range(3))  # The last: about the machine.
+    magic = Unpickler(index).load()
+    if isinstance(magic, (Mapping, Array, list, tuple)):  # What pickle.dump wrote by itself.
+        return magic, {}
+    protocol, _ = (Unpickler(index).load() for _ in range(2))  # The last: about the machine.
     if (magic, protocol) != (_MAGIC, _PROTOCOL):
         raise ValueError("not a file of torch.save")
     unpickler = Unpickler(index)

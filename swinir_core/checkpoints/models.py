@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import torch
 from safetensors import safe_open
 
 from ..errors import CheckpointError
-from ..network.config import SwinIRConfig
+from ..network.config import DIV2K_MEAN, SwinIRConfig
 from ..network.swinir import SwinIR
 from .checkpoint import CONFIG_KEY, Checkpoint, read_checkpoint
-from .names import WEIGHTS, bundled_file
+from .names import MEAN_NAMES, RANGES, WEIGHTS, bundled_file
 
 DEFAULT_MODEL = "upscale_x2_light"
+
+MEANS = dict(zip(MEAN_NAMES, (DIV2K_MEAN, (0.5,) * 3, (0.0,) * 3), strict=True))
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,37 @@ def _read_bundled() -> tuple[ModelInfo, ...]:
     return tuple(sorted(models, key=lambda model: model.name != DEFAULT_MODEL))
 
 
+def with_pixels(checkpoint: Checkpoint, mean: str | None, img_range: str | None) -> Checkpoint:
+    """Give a model the mean and range that it was trained with, which no weight tells.
+
+    Args:
+        checkpoint: any, left as it is.
+        mean: one of ``MEANS``; None: what the checkpoint has.
+        img_range: one of ``RANGES``; None: what the checkpoint has.
+
+    Raises:
+        ValueError: another value, or the mean of DIV2K for a gray model, which has none.
+    """
+    config, guessed = checkpoint.config, dict(checkpoint.guessed)
+    if mean is not None:
+        if mean not in MEANS:
+            raise ValueError(f"mean must be one of {', '.join(MEANS)}, got {mean!r}.")
+        values = MEANS[mean]
+        if config.in_channels == 1 and len(set(values)) > 1:
+            raise ValueError(f"{mean} has the mean of colours, and this model is for gray images.")
+        config = replace(config, mean=values[: config.in_channels])
+        guessed.pop("mean", None)
+    if img_range is not None:
+        if img_range not in RANGES:
+            raise ValueError(f"range must be one of {', '.join(RANGES)}, got {img_range!r}.")
+        config = replace(config, img_range=float(img_range), task=config.task)
+        guessed.pop("img_range", None)
+    return replace(checkpoint, config=config, guessed=guessed)
+
+
 def describe(checkpoint: Checkpoint) -> str:
-    """Two short lines about a model: its task, images and types, then its size."""
+    """Short lines about a model: its task, images and types, then its size, then which weights of
+    the file it has where there was a choice."""
     config, weights = checkpoint.config, checkpoint.state_dict.values()
     task = config.task.replace("_sr", " SR").replace("jpeg", "JPEG").replace("_", " ")
     images = "gray" if config.in_channels == 1 else "RGB"
@@ -72,6 +103,8 @@ def describe(checkpoint: Checkpoint) -> str:
     return (
         f"{task}, x{config.scale}, {images}, stored in {types},\n"
         f"{count:.2f}M weights, {config.embed_dim} channels, {layers} layers"
+        + f",\n{checkpoint.taken}"
+        * bool(checkpoint.taken)
     )
 
 

@@ -1,4 +1,5 @@
-"""Names of model files: suffixes, the bundled ones, and those that people give.
+"""Names of model files: suffixes, the bundled ones, and those that people give; and the names of
+what a network may have been trained with and its weights do not tell.
 
 Needs no torch, so that commands which only name a model start at once.
 """
@@ -12,6 +13,12 @@ from ..file_names import windows_fault
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Folder of the bundled models."""
+
+MEAN_NAMES = ("DIV2K", "0.5", "none")
+"""Means that trainers subtract from images: of the official colour models, of neosr, of others."""
+
+RANGES = ("1", "255")
+"""Ranges to which trainers stretch pixels of 0..1."""
 
 # Bytes of a file name in UTF-8; file systems allow 255, and suffix and number need some.
 _LONGEST = 200

@@ -12,24 +12,43 @@ from torch import Tensor
 from ..errors import OtherNetworkError
 from ..network.config import SwinIRConfig
 
-BUFFER_SUFFIXES = (".attn_mask", ".relative_position_index")
+MASK_SUFFIX = ".attn_mask"
+BUFFER_SUFFIXES = (MASK_SUFFIX, ".relative_position_index")
 """Of what the reference implementation saves beside weights, and we compute where it is needed."""
+
+_USUAL_PATCH = 64
+_MOST_WINDOWS = 512
+"""Along a side of a training patch; more are no patch."""
 
 _LAYER = "layers.{}.residual_group.blocks.{}."
 _ANY_LAYER = re.compile(r"layers\.\d+\.residual_group\.blocks\.\d+\.")
 
 _OTHER_NETWORKS = (
-    ("attn.logit_scale", "a Swin2SR"),
-    ("overlap_attn.", "a HAT"),
     ("model.diffusion_model.", "a diffusion checkpoint"),
     ("lora_", "a LoRA"),
-    ("rdb1.", "an ESRGAN (RRDB)"),
-    ("RDB1.", "an ESRGAN (RRDB)"),
     ("encoder.down.", "a VAE"),
     ("text_model.", "a text encoder"),
+)
+"""What lies in folders of models and is no upscaler, by what only its weights have."""
+
+_OTHER_UPSCALERS = (
+    ("attn.logit_scale", "a Swin2SR"),
+    ("overlap_attn.", "a HAT"),
+    ("attn.aligned_relative_position_index", "an SRFormer"),
+    ("mlp.dwconv.depthwise_conv.", "an SRFormer"),
+    ("rdb1.", "an ESRGAN (RRDB)"),
+    ("RDB1.", "an ESRGAN (RRDB)"),
     ("residual_layer.0.", "an OmniSR"),
     ("body.0.weight", "a compact (SRVGG) upscaler"),
+    ("encoder_level1.0.attn.temperature", "a Restormer"),
+    ("idx_pred_layer.1.weight", "a CodeFormer"),
+    ("refine_net.0.0.weight_orig", "a DDColor"),
+    ("stage3_orsnet.", "an MPRNet"),
+    ("body.0.body.0.dau_top.", "a MIRNetv2"),
+    ("quantize_group.0.", "a FeMaSR"),
+    ("weight_predictor.blocks.", "an AdaCode"),
 )
+"""Of the rest, what spandrel does not know by itself or only with its saved buffers."""
 
 
 def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
@@ -48,7 +67,10 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
     embed_dim, in_channels, _, _ = _shape(state_dict, first, 4)
     start_unshuffle = 1
     if unshuffled:
-        in_channels, start_unshuffle = _before_unshuffling(in_channels)
+        image = before_unshuffling(in_channels)
+        if image is None:
+            raise ValueError(f"{first!r} takes {in_channels} channels, no unshuffled image")
+        in_channels, start_unshuffle = image
 
     # A window of side w has (2w - 1)^2 relative positions.
     positions, _ = _shape(state_dict, f"{_LAYER.format(0, 0)}attn.relative_position_bias_table", 2)
@@ -86,13 +108,13 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
     if upscale % start_unshuffle:
         raise ValueError(f"it enlarges by {upscale} after shrinking by {start_unshuffle}")
 
-    # The training patch: from the position embedding, else from a mask, which has one row for each
-    # window of a patch, else the usual 64.
-    img_size, mask = 64, f"{_LAYER.format(0, 1)}attn_mask"
+    # The training patch: from the position embedding, else from a saved mask, else the usual 64.
     if "absolute_pos_embed" in state_dict:
         img_size = math.isqrt(_shape(state_dict, "absolute_pos_embed", 3)[1])
-    elif mask in state_dict:
-        img_size = math.isqrt(_shape(state_dict, mask, 3)[0]) * window_size
+    else:
+        masks = [tuple(w.shape) for key, w in state_dict.items() if key.endswith(MASK_SUFFIX)]
+        sizes = [size for shape in masks if (size := _patch_of(shape, window_size))]
+        img_size = max(sizes, default=max(_USUAL_PATCH, 2 * window_size))
 
     return SwinIRConfig(
         scale=upscale // start_unshuffle,
@@ -114,11 +136,42 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
     )
 
 
+def guesses(config: SwinIRConfig, state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """What of ``recognise(state_dict)`` no weight tells, with why it was taken; for people."""
+    window = "of the official models those for JPEG, and no others, have windows of 7"
+    mean = "that of DIV2K" if config.in_channels == 3 else "0"
+    found = {
+        "img_range": f"{config.img_range:g}: {window}",
+        "mean": f"{mean}, as in the official models",
+    }
+    if config.upsampler == "none":
+        found["task"] = f"{config.task}: {window}"
+    if not any(key.endswith(MASK_SUFFIX) for key in state_dict):
+        found["shifts"] = "every second layer, though the file has no masks"
+    return found
+
+
+def _patch_of(mask: tuple[int, ...], window_size: int) -> int | None:
+    """Side of the training patch that a mask of this shape was made for, one window a row; None
+    where it says nothing of the kind.
+
+    That a mask was saved means that its layer shifts, whatever the shape: a layer that never does
+    has none. So a patch of a single window is no answer. Files with index tables and without any
+    mask shift as well, as spandrel has it: trainers that make masks when they need them save files
+    like that, and of networks trained on patches of one window none has been seen.
+    """
+    tokens = window_size**2
+    side = math.isqrt(mask[0]) if mask[1:] == (tokens, tokens) else 0
+    return side * window_size if 2 <= side <= _MOST_WINDOWS and side**2 == mask[0] else None
+
+
 def _refuse_other_networks(state_dict: Mapping[str, Tensor]) -> None:
-    for marker, name in _OTHER_NETWORKS:
-        foreign = next((key for key in state_dict if f".{marker}" in f".{key}"), None)
-        if foreign is not None:
-            raise OtherNetworkError(f"it looks like {name}, not a SwinIR (it has {foreign!r})")
+    for networks, is_upscaler in ((_OTHER_NETWORKS, False), (_OTHER_UPSCALERS, True)):
+        for marker, name in networks:
+            foreign = next((key for key in state_dict if f".{marker}" in f".{key}"), None)
+            if foreign is not None:
+                reason = f"it looks like {name}, not a SwinIR (it has {foreign!r})"
+                raise OtherNetworkError(reason, is_upscaler)
 
 
 def _shape(state_dict: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
@@ -131,10 +184,11 @@ def _shape(state_dict: Mapping[str, Tensor], key: str, dimensions: int) -> tuple
     return shape
 
 
-def _before_unshuffling(channels: int) -> tuple[int, int]:
-    """Channels of an image, and the factor of the unshuffling that makes ``channels`` of them."""
+def before_unshuffling(channels: int) -> tuple[int, int] | None:
+    """Channels of an image, and the factor of the unshuffling that makes ``channels`` of them; None
+    where none does."""
     for in_channels in (3, 1):
         factor = math.isqrt(channels // in_channels)
         if factor > 1 and in_channels * factor**2 == channels:
             return in_channels, factor
-    raise ValueError(f"'conv_first.1.weight' takes {channels} channels, no unshuffled image")
+    return None

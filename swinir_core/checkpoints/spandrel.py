@@ -7,15 +7,21 @@ differ where ``_SPANDREL_NAMES`` says so.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from ..network.config import SwinIRConfig
-from .recognise import BUFFER_SUFFIXES
+from .recognise import BUFFER_SUFFIXES, before_unshuffling
+from .wrapping import is_usual
 
 _NUM_FEAT = 64
+_MOST_PREFIXES = 4
+"""One behind another, and side by side."""
+_MOST_PARTS = 16
+"""Of a state dict that holds several networks."""
 
 _OURS_ALONE = ("scale", "in_channels", "num_feat", "mean", "task")
 """Hyper-parameters that spandrel's network does not take under these names."""
@@ -38,6 +44,61 @@ def official_state_dict(network: nn.Module, buffers: bool = True) -> dict[str, T
         for official, theirs in _SPANDREL_NAMES.items():
             weights[official] = weights.pop(theirs)
     return {k: w for k, w in weights.items() if buffers or not k.endswith(BUFFER_SUFFIXES)}
+
+
+def official_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``weights`` under the official names, whether these or spandrel's are given.
+
+    Spandrel's names differ after an unshuffling only, which shows in the channels of the first
+    convolution and in those of the last.
+    """
+    first, last = weights.get("conv_first.weight"), weights.get("conv_last.weight")
+    if first is None or first.ndim != 4:
+        return dict(weights)
+    image = before_unshuffling(first.shape[1])
+    if image is None or (last is not None and last.shape[:1] != (image[0],)):
+        return dict(weights)
+    theirs = {their: official for official, their in _SPANDREL_NAMES.items()}
+    return {theirs.get(name, name): weight for name, weight in weights.items()}
+
+
+def foreign_architecture(weights: Mapping[str, Tensor]) -> str | None:
+    """The name of the architecture that spandrel sees in weights; None for a SwinIR and for none.
+
+    Asks what is installed of spandrel and of its extra architectures, and loads no model.
+    """
+    try:
+        from spandrel import MAIN_REGISTRY  # Seconds, for files that are refused anyway.
+    except ImportError:
+        return None
+    architectures = MAIN_REGISTRY.architectures("detection")
+    try:
+        from spandrel_extra_arches import EXTRA_REGISTRY  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        pass
+    else:
+        architectures = [*EXTRA_REGISTRY.architectures("detection"), *architectures]
+    for state_dict in _without_prefixes(weights):
+        for architecture in architectures:
+            with suppress(Exception):  # Weights may be anything.
+                if architecture.detect(state_dict):
+                    name = architecture.architecture.name
+                    return None if name == "SwinIR" else name
+    return None
+
+
+def _without_prefixes(weights: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """``weights``, then those under each prefix that trainers use, then under any they all have."""
+    level = [dict(weights)]
+    for _ in range(_MOST_PREFIXES):
+        yield from level
+        level = [
+            {name[len(part) + 1 :]: w for name, w in named.items() if name.startswith(f"{part}.")}
+            for named in level
+            for parts in [dict.fromkeys(name.partition(".")[0] for name in named)]
+            for part in parts
+            if len(parts) == 1 or (len(parts) < _MOST_PARTS and is_usual(part))
+        ][:_MOST_PREFIXES]
 
 
 def spandrel_network(config: SwinIRConfig) -> nn.Module:

@@ -48,6 +48,9 @@ _HARMLESS = {
     "_codecs.encode",
     "torch.device",
     "torch.serialization._get_layout",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray.scalar",  # A best score, in many training checkpoints.
 }
 
 
@@ -57,6 +60,10 @@ class ForeignObjectError(ValueError):
 
 class UnsupportedTensor:
     """A tensor that is sparse, quantised, nested, without values or of an exotic type."""
+
+
+class Array:
+    """A NumPy array, whose numbers are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,7 @@ class Unpickler(pickle._Unpickler):
         Raises ``ForeignObjectError`` for what is no part of a state dict.
         """
         full_name = f"{module}.{name}".replace("__builtin__.", "builtins.")
+        full_name = full_name.replace("numpy._core.", "numpy.core.")  # Its name from version 2 on.
         of_torch = module in ("torch", "torch.cuda", "torch.sparse", "torch.storage")
         if of_torch and name in _DTYPES:
             return _DTYPES[name]
@@ -136,6 +144,8 @@ class Unpickler(pickle._Unpickler):
                 return lambda value, *_: value
             case "torch._tensor._rebuild_from_type_v2":
                 return lambda function, _, arguments, *__: _call(function, arguments)
+            case "numpy.core.multiarray._reconstruct" | "numpy.core.numeric._frombuffer":
+                return lambda *_: Array()
             case "collections.OrderedDict":
                 return self._ordered_dict
         if full_name.startswith(_REBUILD):

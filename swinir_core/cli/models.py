@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ..checkpoints.checkpoint import read_checkpoint, write_checkpoint
-from ..checkpoints.models import DEFAULT_MODEL, bundled_models, find_model
+from ..checkpoints.models import DEFAULT_MODEL, bundled_models, find_model, with_pixels
+from ..errors import CheckpointError
 from ..files import check_target
 from ..text import shown
 from .options import UsageError
@@ -21,7 +22,10 @@ _MOST_ENTRIES, _LONGEST_NAME, _LONGEST_VALUE = 100, 100, 400
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print the facts and texts of a model file: bounded lines for a terminal, or all as JSON."""
+    """Print the facts and texts of a model file: bounded lines for a terminal, or all as JSON.
+
+    ``guessed`` is what no weight tells and ``convert`` can set.
+    """
     path = find_model(args.model)
     checkpoint = read_checkpoint(path)
     weights = checkpoint.state_dict.values()
@@ -32,7 +36,9 @@ def info(args: argparse.Namespace) -> int:
         "channels": checkpoint.config.in_channels,
         "parameters": sum(weight.numel() for weight in weights),
         "precision": ", ".join(sorted({str(w.dtype).removeprefix("torch.") for w in weights})),
+        "taken": checkpoint.taken or "the only weights",
         "config": checkpoint.config.to_dict(),
+        "guessed": checkpoint.guessed,
         "metadata": dict(checkpoint.metadata),
     }
     if args.json:
@@ -70,7 +76,13 @@ def convert(args: argparse.Namespace) -> int:
         raise UsageError(why_not_overwritten(source, target))
     size = source.stat().st_size
     dtype = None if args.precision == "same" else getattr(torch, args.precision)
-    write_checkpoint(target, read_checkpoint(source), dtype)
+    try:
+        checkpoint = with_pixels(read_checkpoint(source), args.mean, args.range)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"--mean: {error}") from error
+    write_checkpoint(target, checkpoint, dtype)
     written = f"{shown(target)} ({target.stat().st_size / 1e6:.1f} MB)"
     print(f"{shown(source)} ({size / 1e6:.1f} MB) -> {written}")
     return 0

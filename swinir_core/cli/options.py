@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.names import MEAN_NAMES, RANGES
 from ..errors import UserFacingError, WriteError
 from ..files import check_target
 
@@ -216,7 +217,14 @@ def models(_: argparse.ArgumentParser) -> None:
 
 
 def convert(command: argparse.ArgumentParser) -> None:
-    """Convert a model file to .safetensors."""
+    """Convert a model file to .safetensors.
+
+    Write a model file of any kind as .safetensors, with its configuration.
+
+    examples:
+      swinir convert model.pth model.safetensors --precision float16
+      swinir convert neosr.pth neosr.safetensors --mean 0.5
+    """
     add = command.add_argument
     add("input", metavar="IN", type=not_empty, help="model file (.pth, .pt, .ckpt, .safetensors)")
     add("output", metavar="OUT.safetensors", type=path_argument, help="file to write")
@@ -225,6 +233,17 @@ def convert(command: argparse.ArgumentParser) -> None:
         choices=("same", *PRECISIONS),
         default="same",
         help="precision of the written weights (default: same)",
+    )
+    add(
+        "--mean",
+        choices=MEAN_NAMES,
+        help="that the network was trained with, which no weight tells: neosr's is 0.5 "
+        "(default: as in the file, else DIV2K for colour and none for gray)",
+    )
+    add(
+        "--range",
+        choices=RANGES,
+        help="of pixels in the network (default: as in the file, else 255 for windows of 7)",
     )
     add("--overwrite", **_OVERWRITE)
 

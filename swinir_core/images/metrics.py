@@ -8,7 +8,8 @@ clipped here: published scores are of outputs rounded to uint8 first. All functi
     border: pixels ignored on every side; the scale, in the paper's super-resolution scores.
     y_channel: compares the brightness of colour images only.
 
-They raise ``ValueError`` for images that cannot be compared.
+They raise ``ValueError`` for images that cannot be compared: of other shapes or types, with numbers
+that are not finite or far outside 0..1.
 """
 
 import math
@@ -28,6 +29,9 @@ SSIM_LEAST = 11
 
 PSNR_B_LEAST = 2 * JPEG_BLOCK
 """Least side of an image inside the border for PSNR-B."""
+
+_FARTHEST = 4.0
+"""Beyond it pixels are taken for levels of 8 or more bits, not for 0..1."""
 
 MOST_DECIBELS = 100.0
 """Upper limit of a PSNR in a mean. An image restored without any error has an infinite PSNR, which
@@ -78,6 +82,8 @@ def _planes(
     Raises ``ValueError`` where they cannot be compared or fewer than ``least`` pixels are left
     along a side.
     """
+    if not all(isinstance(pixels, (np.ndarray, Tensor)) for pixels in (image, reference)):
+        raise ValueError("images must be arrays of NumPy or tensors")
     if image.shape != reference.shape:
         raise ValueError(f"shapes differ: {tuple(image.shape)} and {tuple(reference.shape)}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in (1, 3)):
@@ -97,6 +103,7 @@ def _to_planes(image: Pixels, border: int, y_channel: bool) -> Tensor:
         raise ValueError(
             f"images must be uint8 in 0..255 or floating point in 0..1, got {image.dtype}"
         )
+    check_values(tensor)
     white = 1.0 if tensor.is_floating_point() else 255.0
     tensor = tensor.to(torch.float64) / white
     tensor = tensor[border : tensor.shape[0] - border, border : tensor.shape[1] - border]
@@ -105,6 +112,21 @@ def _to_planes(image: Pixels, border: int, y_channel: bool) -> Tensor:
     if y_channel and tensor.shape[-1] == 3:
         return rgb_to_y(tensor)[None]
     return tensor.movedim(-1, 0)
+
+
+def check_values(image: Tensor) -> None:
+    """Raise ``ValueError`` unless the pixels are numbers in 0..1, or near it where they are floats:
+    what a network returns may be a little outside."""
+    if not image.is_floating_point():
+        return
+    if not image.isfinite().all():
+        raise ValueError("an image has pixels that are NaN or infinite; it cannot be measured")
+    farthest = image.abs().max().item()
+    if farthest > _FARTHEST:
+        raise ValueError(
+            f"images of floating point must be in 0..1, this one reaches {farthest:g}; divide it "
+            f"by its white, such as 255"
+        )
 
 
 def _decibels(error: float) -> float:

@@ -56,8 +56,14 @@ def compare(
     y_channel: compares brightness as the paper does for super-resolution, else all three channels.
     scored: called after each image with how many are done and how many there are.
     Raises ``ValueError`` where sizes or counts differ, too little is left inside the border,
-    images have more channels, or pixels are NaN or infinite.
+    images have more channels or another type, or pixels are NaN, infinite or far outside 0..1.
     """
+    for batch in (images, references):
+        if batch.ndim != 4 or not batch.is_floating_point():
+            raise ValueError(
+                f"Images to measure must be (batch, height, width, channels) of floats in 0..1, "
+                f"got {tuple(batch.shape)} of {str(batch.dtype).removeprefix('torch.')}."
+            )
     count = len(images)
     if count == 0 or len(references) == 0:
         raise ValueError("There is no image to measure: one of the batches is empty.")
@@ -93,6 +99,5 @@ def _rgb_levels(image: Tensor) -> np.ndarray:
             f"An image to measure must have 1 to 4 channels, this one has {image.shape[-1]}."
         )
     colors = without_alpha(image).cpu().float()
-    if not colors.isfinite().all():
-        raise ValueError("An image has pixels that are NaN or infinite; it cannot be measured.")
+    metrics.check_values(colors)
     return to_channels(to_integers(colors.numpy()), 3)

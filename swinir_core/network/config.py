@@ -31,6 +31,18 @@ _WHOLE_NUMBERS = (
 )
 
 
+class _DerivedText(str):
+    """A task that follows from the other fields, and is derived anew in every copy."""
+
+    __slots__ = ()
+
+
+class _DerivedNumbers(tuple[float, ...]):
+    """A mean that follows from the other fields, and is derived anew in every copy."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class SwinIRConfig:
     """The shape of one network. Wrong or contradictory values raise ``ValueError``."""
@@ -85,23 +97,30 @@ class SwinIRConfig:
     """Channels of the pixelshuffle and nearest+conv reconstruction modules."""
 
     mean: tuple[float, ...] | None = None
-    """Subtracted from the image. ``None``: the DIV2K mean for RGB, zero for gray."""
+    """Subtracted from the image. ``None``: the DIV2K mean for RGB, zero for gray. That, or the same
+    given, is derived anew where ``dataclasses.replace`` changes the channels."""
 
     task: str = ""
-    """One of ``TASKS``. Empty: inferred from the upsampler, the channels and the window."""
+    """One of ``TASKS``. Empty: inferred from the upsampler, the channels, the window and the range.
+    That, or the same given, is inferred anew where ``dataclasses.replace`` changes these."""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         default_mean = DIV2K_MEAN if self.in_channels == 3 else (0.0,)
-        set_field(self, "mean", default_mean if self.mean is None else self.mean)
+        mean = default_mean if isinstance(self.mean, _DerivedNumbers | None) else self.mean
+        set_field(self, "mean", mean)
         for name in ("depths", "num_heads", "mean"):
             if not isinstance(getattr(self, name), (tuple, list)):
                 raise ValueError(f"{name} must be a list, got {getattr(self, name)!r}")
             set_field(self, name, tuple(getattr(self, name)))
+        if self.mean == default_mean:
+            set_field(self, "mean", _DerivedNumbers(default_mean))
         _check_types(self)
         _check_architecture(self)
         _check_upsampler(self)
-        set_field(self, "task", self.task or _infer_task(self))
+        inferred = _infer_task(self)
+        if isinstance(self.task, _DerivedText) or self.task in ("", inferred):
+            set_field(self, "task", _DerivedText(inferred))
         if UPSAMPLER_OF_TASK.get(self.task) != self.upsampler:
             fitting = [task for task in TASKS if UPSAMPLER_OF_TASK[task] == self.upsampler]
             raise ValueError(
@@ -126,7 +145,8 @@ class SwinIRConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, for a JSON header."""
-        return asdict(self)
+        assert self.mean is not None
+        return {**asdict(self), "mean": tuple(self.mean), "task": str(self.task)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SwinIRConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import psutil
 from torch import Tensor
 
 from ..errors import ImageError
@@ -61,6 +62,24 @@ def check_inputs(images: Tensor, mask: Tensor | None = None, stretch: bool = Fal
             )
         mask = limited(mask)
     return Inputs(finite(images), mask)
+
+
+def check_result(batch: int, height: int, width: int, channels: int) -> None:
+    """Raise ``MemoryError`` where a float32 result of this shape is larger than what is free.
+
+    Systems hand out memory that they do not have, and end the process when it is written to.
+    """
+    needed = 4 * batch * height * width * channels
+    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    if needed > free:
+        images = (
+            f"an image of {width}x{height}" if batch == 1 else f"{batch} images of {width}x{height}"
+        )
+        raise MemoryError(
+            f"the result, {images} pixels, takes {needed / 1e9:.1f} GB of memory and "
+            f"{free / 1e9:.1f} GB are free; restore fewer or smaller images at a time, or use "
+            f"the command swinir restore, which needs no more memory for a larger picture."
+        )
 
 
 def finite(images: Tensor, warn: bool = True) -> Tensor:

@@ -16,7 +16,7 @@ from ..images.resize import enlarge
 from ..reports import Report
 from .execution import Job, Progress, Run, is_gray, make_jobs
 from .image_model import Ensemble, ImageModel
-from .inputs import Inputs, check_inputs
+from .inputs import Inputs, check_inputs, check_result
 from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
@@ -98,7 +98,7 @@ class Restorer:
 
         Raises:
             ImageError: The images or the mask have another shape.
-            MemoryError: Not even the smallest tile fits the memory.
+            MemoryError: Not even the smallest tile fits the memory, or the result does not.
             PrecisionError: float16 does not hold the numbers.
             Cancelled: ``cancelled`` returned ``True``.
         """
@@ -188,8 +188,9 @@ class Restorer:
         cancelled: Callable[[], bool] | None = None,
     ) -> RunPlan:
         """Plan the run of these inputs; see ``plan``. Colour images of equal channels count as
-        gray."""
+        gray. Raises ``MemoryError`` where the result alone is larger than the memory."""
         batch, height, width, channels = inputs.images.shape
+        check_result(batch, height * self.model.scale, width * self.model.scale, channels)
         if self.model.in_channels == 1 and channels > 2 and is_gray(inputs.images[..., :3]):
             channels -= 2
         return self.plan(

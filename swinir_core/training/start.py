@@ -82,6 +82,8 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
         init_weights(model, run.seed)
         if start and not resume:
             log.info(load_fitting(model, start, str(run.start_from)))
+            if start.taken:
+                log.info(f"taken of {run.start_from}: {start.taken}")
 
         task = build_task(config.task, config.degradation)
         images, paths = choose_images(config, task)

@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,6 +45,13 @@ from .settings.settings import TrainConfig
 
 READ_EVERY = 10
 """Steps after which the losses are read from a GPU, which waits for it to finish them."""
+
+MOST_ERROR = 1.0
+"""Pixel loss of a run that has diverged: no picture in 0..1 is wrong by more. A step or two may
+overshoot and come back, so it is the median of the last ``READINGS`` that counts. Honest runs, also
+those of a GAN, stay below a third of it from the first step on."""
+
+READINGS = 20
 
 log = logging.getLogger(__name__)
 
@@ -96,14 +104,16 @@ class Trainer:
         self.seconds = 0.0
         self.best = -math.inf
         self.rows: list[Row] = []
+        self.errors: deque[float] = deque(maxlen=READINGS)
+        """The last readings of the pixel loss, the first of ``terms``."""
         self.unlogged = np.zeros(len(self.terms) + 1)
         """Sums of the losses since the last line of the table, then the number of steps."""
 
     def run(self) -> bool:
         """Train to the last step. False when Ctrl-C or SIGTERM ended it early; saved either way.
 
-        Raises ``FloatingPointError`` when the loss is no longer a number and ``SaveError`` when
-        the disk refuses; what was saved before stands.
+        Raises ``FloatingPointError`` when the loss is no longer a number or has grown beyond sense
+        and ``SaveError`` when the disk refuses; what was saved before stands.
         """
         keep_freed_memory()
         with stop_signals() as stop:
@@ -216,11 +226,21 @@ class Trainer:
         told = [*sums, len(unread), stopping, self.main and save_due]
         *sums, count, stopped, due = np.sum(gather_object([told]), axis=0)
         means = np.array(sums) / count
+        self.errors.append(means[0])
+        judged = len(self.errors) == READINGS or self.step == self.config.schedule.steps
+        fault = ""
         if not np.isfinite(means).all():
+            fault = f"the loss is not a number at step {self.step}, or a few before"
+        elif judged and np.median(self.errors) > MOST_ERROR:
+            fault = (
+                f"the training has diverged at step {self.step}, or before: a pixel loss of "
+                f"{np.median(self.errors):.3g} is more than any picture of 0 to 1 can be wrong by"
+            )
+        if fault:
             way = "resume" if (self.out / STATE).exists() else "start again"
             raise FloatingPointError(
-                f"the loss is not a number at step {self.step}, or a few before; {way} with a "
-                f"learning_rate below {self.config.schedule.learning_rate:g}, or with a clip_norm."
+                f"{fault}; {way} with a learning_rate below "
+                f"{self.config.schedule.learning_rate:g}, or with a clip_norm."
             )
         return means, stopped > 0, due > 0
 

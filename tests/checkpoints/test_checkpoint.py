@@ -23,8 +23,9 @@ from swinir_core import (
     read_checkpoint,
     write_checkpoint,
 )
+from swinir_core.checkpoints.models import with_pixels
 from swinir_core.checkpoints.recognise import recognise
-from tests.support.reference import CONFIG
+from tests.support.reference import CONFIG, reference_network
 
 configs = st.builds(
     lambda upsampler_scale_unshuffle, heads, head_dim, **values: SwinIRConfig(
@@ -119,6 +120,26 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
         | {"module.n_averaged": torch.tensor(3), "n_averaged": torch.tensor(3)}
     ),
     "keys that are not names": lambda w: w | {1: torch.zeros(3)},
+    "params-ema before params": lambda w: {"params": worse(w), "params-ema": w},
+    "EMA of a class": lambda w: {"model": worse(w), "modelEMA": w},
+    "KAIR's E": lambda w: {"netG": worse(w), "netE": w},
+    "any name": wrapped("my_model"),
+    "average deep, last step above": lambda w: {
+        "model": worse(w),
+        "state": {"callbacks": {"EMA": {"state_dict": w}}},
+    },
+    "online and average": lambda w: {
+        "ema": prefixed("online_model.")(worse(w)) | prefixed("ema_model.")(w)
+    },
+    "Adam's average is none": lambda w: {"model": w, "optimizer": {"exp_avg": worse(w)}},
+    "average beside bare weights": lambda w: worse(w) | prefixed("ema.")(w),
+    "in a list": lambda w: [w, {"lr": 1.0}],
+    "counters and losses beside": lambda w: (
+        w | {"n_averaged": torch.tensor(1), "loss.vgg.0.weight": torch.zeros(2)}
+    ),
+    "compiled layer by layer": lambda w: {
+        k.replace(".blocks.0.", ".blocks.0._orig_mod."): v for k, v in w.items()
+    },
 }
 
 
@@ -214,6 +235,75 @@ def test_mean_saved_as_a_buffer(weights: dict[str, Tensor], tmp_path: Path) -> N
     path = tmp_path / "model.pth"
     torch.save(weights | {"mean": torch.tensor([0.5, 0.25, 0.0]).view(1, 3, 1, 1)}, path)
     assert read_checkpoint(path).config.mean == (0.5, 0.25, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (("params",), "params"),
+        (("params", "params_ema"), "params_ema, averaged weights; not params"),
+        ((), ""),
+    ],
+)
+def test_what_was_taken_is_said(
+    contents: tuple[str, ...], said: str, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({name: dict(weights) for name in contents} or weights, path)
+    assert read_checkpoint(path).taken == said
+
+
+MASKS = [(1, 64, 64), (2, 64, 64), (3, 64, 64), (64, 64), (0, 64, 64), (), (5,), (1, 1, 1, 1)]
+
+
+@pytest.mark.parametrize("shape", [*MASKS, None], ids=str)
+def test_layers_shift_whatever_the_shape_of_their_masks(
+    shape: tuple[int, ...] | None, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    layer = "layers.0.residual_group.blocks.{}."
+    index = {layer.format(0) + "attn.relative_position_index": torch.zeros(64, 64).long()}
+    mask = {} if shape is None else {layer.format(1) + "attn_mask": torch.zeros(shape)}
+    torch.save(weights | index | mask, path)
+    config = read_checkpoint(path).config
+    assert config.img_size > config.window_size
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("upsampler", "scale", "factor"),
+    [
+        *[("nearest+conv", 4, 2), ("nearest+conv", 1, 4), ("pixelshuffle", 1, 3)],
+        *[("pixelshuffle", 2, 4), ("pixelshuffledirect", 2, 2), ("pixelshuffledirect", 1, 8)],
+    ],
+)
+def test_unshuffling_networks_that_spandrel_saved(
+    upsampler: str, scale: int, factor: int, channels: int, tmp_path: Path
+) -> None:
+    config = replace(
+        CONFIG,
+        upsampler=upsampler,
+        scale=scale,
+        start_unshuffle=factor,
+        in_channels=channels,
+    )
+    path = tmp_path / "model.pth"
+    torch.save({"params": reference_network(config).state_dict()}, path)
+    assert replace(read_checkpoint(path).config, img_size=16) == config
+
+
+def test_mean_and_range_that_no_weight_tells(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(weights, path)
+    read = read_checkpoint(path)
+    assert {"mean", "img_range"} <= read.guessed.keys()
+    given = with_pixels(read, "0.5", "255")
+    assert (given.config.mean, given.config.img_range) == ((0.5,) * 3, 255.0)
+    assert not {"mean", "img_range"} & given.guessed.keys()
+    write_checkpoint(path, given)
+    assert read_checkpoint(path).config == given.config
+    with pytest.raises(ValueError, match="mean must be one of DIV2K"):
+        with_pixels(read, "0.4", None)
 
 
 def test_only_safetensors_are_written(weights: dict[str, Tensor], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from swinir_core import CheckpointError, load_model, read_checkpoint
+from swinir_core.errors import OtherNetworkError
 from tests.support.reference import CONFIG
 
 
@@ -91,7 +92,7 @@ BROKEN_FILES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "web page as safetensors": (".safetensors", lambda data: b"<html><body>404", "web page"),
     "LFS pointer": (".pth", lambda data: b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
     "noise": (".ckpt", lambda data: bytes(range(256)) * 9, "not a model"),
-    "other suffix": (".onnx", lambda data: data, "ends in"),
+    "other suffix": (".txt", lambda data: data, "ends in"),
     "pickled under the name of safetensors": (
         ".safetensors",
         lambda data: b"PK\x03\x04" + data,
@@ -114,6 +115,46 @@ def test_broken_file(name: str, weights: dict[str, Tensor], tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match=rf"broken{suffix}.*{words}") as caught:
         read_checkpoint(path)
     assert "\n" not in str(caught.value)
+
+
+def exported(path: Path, module: torch.nn.Module) -> None:
+    torch.export.save(torch.export.export(module, (torch.zeros(2, 2),)), path.with_suffix(".pt2"))
+    path.with_suffix(".pt2").rename(path)
+
+
+PROGRAMS: dict[str, tuple[Callable[[Path, torch.nn.Module], object], str]] = {
+    "TorchScript": (
+        lambda path, module: torch.jit.save(torch.jit.trace(module, torch.zeros(2, 2)), path),
+        "TorchScript.*torch.jit.load",
+    ),
+    "exported": (exported, "exported program.*torch.export.load"),
+    "pickle of arrays": (
+        lambda path, _: path.write_bytes(pickle.dumps({"a": torch.zeros(9).numpy()})),
+        "NumPy arrays",
+    ),
+    "gzip": (lambda path, _: path.write_bytes(b"\x1f\x8b" + bytes(99)), "an archive.*unpack"),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_other_files_are_named(name: str, tmp_path: Path) -> None:
+    write, words = PROGRAMS[name]
+    path = tmp_path / "other.pth"
+    write(path, torch.nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match=rf"other\.pth: .*{words}"):
+        read_checkpoint(path)
+
+
+def test_another_architecture_is_named(tmp_path: Path) -> None:
+    from spandrel.architectures.DAT import DAT
+
+    path = tmp_path / "dat.pth"
+    network = DAT(embed_dim=12, depth=[1], num_heads=[2], split_size=[2, 2])
+    weights = {f"module.{k}": v for k, v in network.state_dict().items()}
+    torch.save({"params_ema": weights}, path)
+    with pytest.raises(OtherNetworkError, match="architecture DAT, not a SwinIR") as caught:
+        read_checkpoint(path)
+    assert caught.value.is_upscaler
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -179,6 +220,30 @@ NOT_A_SWINIR: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "heads": (
         changed(f"{LAYER}attn.relative_position_bias_table", lambda t: t[:, :1].repeat(1, 5)),
         "embed_dim 12 is not divisible by num_heads 5",
+    ),
+}
+
+
+def adam(weights: dict[str, Tensor]) -> dict[str, Any]:
+    state = {name: {"exp_avg": weight} for name, weight in weights.items()}
+    return {"state": state, "param_groups": [{"lr": 1e-4, "params": list(weights)}]}
+
+
+NOT_A_SWINIR |= {
+    "optimizer": (adam, "state of its optimizer.*net_g_latest"),
+    "state of a trainer": (
+        lambda w: {"epoch": 1, "optimizers": [adam(w)], "schedulers": [{}]},
+        "state of its optimizer",
+    ),
+    "arrays": (lambda w: {k: v.numpy() for k, v in w.items()}, "NumPy arrays, not tensors"),
+    "arrays deep": (lambda w: {"params": {"a": w["norm.bias"].numpy()}}, "NumPy arrays"),
+    "SRFormer": (
+        lambda w: w | {f"{LAYER}attn.aligned_relative_position_index": torch.zeros(2)},
+        "SRFormer",
+    ),
+    "compact": (
+        lambda w: {"params": {"body.0.weight": torch.zeros(3, 3, 3, 3)}},
+        "compact",
     ),
 }
 

@@ -69,11 +69,11 @@ def test_no_other_exception_escapes(
     with monkeypatch.context() as patch:
         patch.setattr("swinir_core.checkpoints.checkpoint._check_weights", fail)
         refused(path, "some")
-    monkeypatch.setattr("swinir_core.checkpoints.containers._unwrap", fail)
+    monkeypatch.setattr("swinir_core.checkpoints.containers._dictionaries", fail)
     refused(path)
 
 
-@pytest.mark.parametrize("place", ["checkpoint._check_weights", "containers._unwrap"])
+@pytest.mark.parametrize("place", ["checkpoint._check_weights", "containers._dictionaries"])
 def test_an_interrupt_passes(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt

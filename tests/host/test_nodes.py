@@ -33,7 +33,7 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "required", "optional", "outputs", "category"),
     [
-        ("SwinIRModelLoader", ["model_name"], [], ["UPSCALE_MODEL"], None),
+        ("SwinIRModelLoader", ["model_name"], ["mean", "img_range"], ["UPSCALE_MODEL"], None),
         (
             "SwinIRTileSettings",
             ["mode"],

@@ -127,3 +127,21 @@ def test_other_types_are_refused(metric, dtype) -> None:
 def test_what_cannot_be_compared_is_refused(metric, shape, other, border, message) -> None:
     with pytest.raises(ValueError, match=message):
         metric(np.zeros(shape), np.zeros(other), border)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.full((16, 16, 3), 200, np.uint16), "got uint16"),
+        (np.ones((16, 16, 3), bool), "got bool"),
+        (np.full((16, 16, 3), 200.0), "reaches 200; divide"),
+        (np.full((16, 16, 3), np.nan), "NaN or infinite"),
+        (np.full((16, 16, 3), -np.inf), "NaN or infinite"),
+        (np.zeros((16, 16, 2)), r"\(16, 16, 2\)"),
+        (np.zeros((16, 16, 5)), r"\(16, 16, 5\)"),
+    ],
+)
+def test_what_is_no_picture_is_refused(pixels: np.ndarray, words: str) -> None:
+    for metric in (psnr, ssim, psnr_b):
+        with pytest.raises(ValueError, match=words):
+            metric(pixels, pixels)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
 
 from swinir_core import PRESETS, SwinIRConfig
+from swinir_core.network.config import DIV2K_MEAN
 
 VALUES: dict[str, Any] = {
     "scale": 2,
@@ -76,3 +77,20 @@ def test_it_is_frozen_and_lists_become_tuples() -> None:
     assert config.depths == (2, 2)
     with pytest.raises(FrozenInstanceError):
         config.scale = 3  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "derived"),
+    [
+        ("classical_sr_x4", {"upsampler": "nearest+conv"}, {"task": "real_sr"}),
+        ("color_denoise", {"in_channels": 1}, {"task": "gray_denoise", "mean": (0.0,)}),
+        ("gray_jpeg", {"in_channels": 3}, {"task": "color_jpeg", "mean": DIV2K_MEAN}),
+        ("color_denoise", {"mean": (0.5,) * 3}, {"mean": (0.5,) * 3}),
+    ],
+)
+def test_what_is_derived_follows_a_copy(
+    preset: str, changes: dict[str, Any], derived: dict[str, Any]
+) -> None:
+    config = replace(SwinIRConfig.from_dict(PRESETS[preset].to_dict()), **changes)
+    assert {name: getattr(config, name) for name in derived} == derived
+    assert config == replace(PRESETS[preset], **changes)

@@ -12,7 +12,7 @@ from swinir_core.images.color import rgb_to_gray
 from swinir_core.images.resize import ENLARGE_MARGIN, enlarge
 from swinir_core.restoration.execution import Job
 from swinir_core.restoration.image_model import Ensemble
-from swinir_core.restoration.inputs import check_inputs
+from swinir_core.restoration.inputs import Inputs, check_inputs
 from tests.support.reference import GRAY, SMALL, Recorder, network
 
 
@@ -235,3 +235,9 @@ def test_the_ensemble_is_an_option() -> None:
     expected = Restorer(Ensemble(model), "cpu", torch.float32)(images)
     assert torch.equal(Restorer(model, ensemble=True)(images), expected)
     assert not torch.equal(Restorer(model)(images), expected)
+
+
+def test_a_result_larger_than_memory_is_refused_before_the_work(color: Restorer) -> None:
+    frames = torch.zeros(1, 1, 1, 3).expand(10**9, 400, 400, 3)
+    with pytest.raises(MemoryError, match=r"images of 800x800 pixels, takes 7680000\.0 GB .* free"):
+        color.plan_for(Inputs(frames, None))

@@ -75,6 +75,18 @@ def test_float16_needs_a_gpu() -> None:
             make_accelerator("auto", "float16")
 
 
+@pytest.mark.parametrize(("rate", "diverges"), [(1e-3, False), (0.01, False), (1.0, True)])
+def test_a_run_that_diverges_does_not_finish(rate: float, diverges: bool, folder: Path) -> None:
+    schedule = {"schedule": {"steps": 12, "learning_rate": rate}}
+    for losses in ({}, GAN):
+        trainer = tiny_trainer(tiny_config(folder, schedule, losses))
+        if diverges:
+            with pytest.raises(FloatingPointError, match=r"diverged at step .* learning_rate below"):
+                trainer.run()
+        else:
+            assert trainer.run()
+
+
 def test_clipping_shortens_gradients(folder: Path) -> None:
     trainer = tiny_trainer(tiny_config(folder, {"schedule": {"steps": 1, "clip_norm": 1e-3}}))
     trainer.run()

@@ -107,7 +107,7 @@ def _torchvision_file() -> Path:
 
 def _read_vgg(path: Path) -> dict[str, Tensor]:
     """The weights and biases in ``_STAGES`` as float32, named ``0.weight``, ``0.bias``, ..."""
-    tensors, _ = read_tensors(path)
+    tensors = read_tensors(path).weights
     found = {k.removeprefix("features."): v for k, v in tensors.items() if not v.is_meta}
     names = [f"{i}.{kind}" for stage in _STAGES for i in stage for kind in ("weight", "bias")]
     missing = [name for name in names if name not in found]
