@@ -35,6 +35,9 @@ class Job:
     result: Tensor
     """(sH, sW, C) on the CPU, zero where no tile is done yet."""
 
+    share: float = 1
+    """Of the restoration of the image's tile that is this job."""
+
 
 def make_jobs(
     image: Tensor, result: Tensor, tiles: Iterable[Tile], runs_of_an_image: int
@@ -43,7 +46,8 @@ def make_jobs(
     order, once for each of ``runs_of_an_image`` equal groups of channels."""
     images = image.tensor_split(runs_of_an_image, -1)
     results = result.tensor_split(runs_of_an_image, -1)
-    return [Job(tile, *pair) for pair in zip(images, results, strict=True) for tile in tiles]
+    parts, share = list(zip(images, results, strict=True)), 1 / runs_of_an_image
+    return [Job(tile, *part, share) for part in parts for tile in tiles]
 
 
 @dataclass
@@ -93,9 +97,13 @@ class Run:
             MemoryError: Not even the smallest tile fits the memory.
             PrecisionError: float16 does not hold the numbers.
         """
-        waiting = deque(jobs)
+        # Taken only as they are needed, because images are prepared for it one after another.
+        jobs, waiting = iter(jobs), deque[Job]()
         with self.model.reusing_plans():
-            while waiting:
+            while True:
+                waiting.extend(islice(jobs, self.plan.at_once - len(waiting)))
+                if not waiting:
+                    break
                 height, width = waiting[0].tile.size
                 fitting = math.floor(self.most_pixels / (height * width))
                 at_once = max(min(fitting, self.plan.at_once), 1)
@@ -111,23 +119,25 @@ class Run:
 
         Returns ``False`` where memory ran out for several, which must be run fewer at once.
         """
-        pixels = torch.stack([job.tile.of(job.image) for job in jobs])
-        restored = self._run_if_it_fits(pixels)
+        pixels = torch.stack([job.tile.seen_in(job.image) for job in jobs])
+        share = sum(job.share for job in jobs) / len(jobs)
+        restored = self._run_if_it_fits(pixels, share)
         if restored is None:
             if len(jobs) > 1:
                 return False
-            restored = self._restore_in_smaller_tiles(pixels[0])[None]
+            restored = self._restore_in_smaller_tiles(pixels[0], share)[None]
         for job, own in zip(jobs, restored, strict=True):
-            job.tile.add(own, job.result, self.model.scale)
+            inner = job.tile.within(job.image)
+            inner.add(job.tile.part(inner, own), job.result, self.model.scale)
         return True
 
-    def _run_if_it_fits(self, pixels: Tensor) -> Tensor | None:
+    def _run_if_it_fits(self, pixels: Tensor, share: float) -> Tensor | None:
         """(n, h, w, C) to (n, sh, sw, C), or ``None`` where memory runs out or did so for less."""
         count, height, width, _ = pixels.shape
         if count * height * width > self.most_pixels:
             return None
         try:
-            return self._run_together(pixels)
+            return self._run_together(pixels, share)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -137,7 +147,7 @@ class Run:
         self.most_pixels = count * height * width / 2
         return None
 
-    def _restore_in_smaller_tiles(self, pixels: Tensor) -> Tensor:
+    def _restore_in_smaller_tiles(self, pixels: Tensor, share: float) -> Tensor:
         """Cut a tile for which memory ran out, now or before: (h, w, C) to (sh, sw, C) on the
         CPU."""
         height, width, channels = pixels.shape
@@ -154,27 +164,27 @@ class Run:
             )
         # There are no smaller ones, so these are tried even where they are more than half.
         self.most_pixels = max(self.most_pixels, math.prod(plan.largest))
-        self.total += (plan.pixels - height * width) / self.plan.runs_of_an_image
+        self.total += (plan.pixels - height * width) * share
         out = torch.zeros(height * scale, width * scale, channels)
-        for _ in self.do(make_jobs(pixels, out, plan.tiles_by_size(), 1)):
+        for _ in self.do([Job(tile, pixels, out, share) for tile in plan.tiles_by_size()]):
             pass
         return out
 
-    def _run_together(self, pixels: Tensor) -> Tensor:
+    def _run_together(self, pixels: Tensor, share: float) -> Tensor:
         """(n, h, w, C) to (n, sh, sw, C) float32 in 0..1 on the device, in one call."""
         channels = pixels.shape[-1]
         x = pixels.movedim(-1, 1).to(self.device, self.dtype)
-        y = self._call(x.expand(-1, self.model.in_channels, -1, -1))
+        y = self._call(x.expand(-1, self.model.in_channels, -1, -1), share)
         if self.dtype == torch.float16 and not y.isfinite().all():
             raise PrecisionError("these weights overflow float16; use bfloat16 or float32")
         y = y.float().clamp_(0, 1).movedim(1, -1)
         return y if y.shape[-1] == channels else rgb_to_gray(y)[..., None]
 
-    def _call(self, x: Tensor) -> Tensor:
+    def _call(self, x: Tensor, share: float) -> Tensor:
         """Call the model on (n, C, h, w), counting every stage of every pass."""
         self._check()
         model, before = self.model, self.done
-        area = x[:, 0].numel() / self.plan.runs_of_an_image
+        area = x[:, 0].numel() * share
         step = area / (len(model.stages) * model.passes + 1)
 
         def stage_done(*_: object) -> None:
