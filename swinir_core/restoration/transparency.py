@@ -40,14 +40,15 @@ def spread_colors(image: Tensor) -> Tensor:
     colors, alpha = image[..., :-1], image[..., -1:].float().cpu().clamp(0, 1)
     if (alpha >= _VISIBLE).all():
         return colors
-    own = colors.float().cpu()
+    own = colors.float().cpu().clamp(0, 1)
     weighted = torch.cat([own * alpha, alpha], -1)
     spread = own
     for width in (32, 16, 8, 4, 2):  # The nearest visible pixels come last.
         sums = smooth(weighted, width)
         mean = sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
         spread = torch.where(sums[..., -1:] > 1e-6, mean, spread)
-    return spread.lerp_(own, (alpha / _VISIBLE).clamp(max=1)).to(colors)
+    faint = spread.lerp_(own, (alpha / _VISIBLE).clamp(max=1)).to(colors)
+    return torch.where(alpha.to(colors.device) >= _VISIBLE, colors, faint)
 
 
 def limit_alpha(result: Tensor, alpha: Tensor, scale: int, above: int = 0) -> Tensor:

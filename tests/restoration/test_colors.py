@@ -50,7 +50,7 @@ class Framed(PretendModel):
         return super().__call__(framed + cast + 0.1 * framed * cast.flip(0))
 
 
-def restorer(model: Any = None, **options: str) -> Restorer:
+def restorer(model: Any = None, **options: Any) -> Restorer:
     return Restorer(model or Framed(2), "cpu", torch.float32, **options)
 
 
@@ -115,7 +115,7 @@ def test_streamed_as_in_one_piece(
     scale: int,
     tile: tuple[int, int],
     overlap: int,
-    options: dict[str, str],
+    options: dict[str, Any],
     transparent: float,
 ) -> None:
     random = np.random.default_rng(0)
@@ -134,7 +134,7 @@ def test_streamed_as_in_one_piece(
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_a_frame_of_a_batch_is_that_frame_alone(
-    in_channels: int, channels: int, options: dict[str, str]
+    in_channels: int, channels: int, options: dict[str, Any]
 ) -> None:
     restore = Restorer(MODELS[1 if in_channels == 1 else 2], **options)
     images = torch.rand(3, 20, 30, channels)
