@@ -189,7 +189,9 @@ def _is_alpha(page: tifffile.TiffPage) -> bool:
     """Tell whether no band is left over, or the tags say that it is alpha."""
     colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
     alphas = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
-    return page.samplesperpixel == colours or page.extrasamples[:1] in ((a,) for a in alphas)
+    return page.samplesperpixel == colours or any(
+        extra in alphas for extra in page.extrasamples[:1]
+    )
 
 
 def _without_last(conversion: Conversion) -> Conversion:

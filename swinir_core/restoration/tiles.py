@@ -228,7 +228,8 @@ class TilePlan:
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
     """Plan one tile for the whole image."""
-    return TilePlan(*(_spans(side, scale, side, 0, 1) for side in (height, width)))
+    rows, columns = (_spans(side, scale, side, 0, 1) for side in (height, width))
+    return TilePlan(rows, columns)
 
 
 def plan_tiles(
