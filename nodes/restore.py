@@ -11,11 +11,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..swinir_core import Restorer, TileSettings
+from ..swinir_core.restoration.colors import COLORS
+from ..swinir_core.restoration.edges import EDGES
 from ..swinir_core.restoration.execution import Job
 from ..swinir_core.restoration.image_model import ImageModel
 from ..swinir_core.restoration.inputs import Inputs, check_inputs
 from ..swinir_core.restoration.planning import RunPlan
 from ..swinir_core.restoration.preview import Preview
+from ..swinir_core.restoration.transparency import ALPHAS
 from . import host
 from .runnable import to_runnable
 from .tile_settings import TileSettingsType
@@ -55,7 +58,7 @@ class SwinIRRestore(io.ComfyNode):
                     "image",
                     tooltip=(
                         "One image or a batch, such as the frames of a video. An alpha channel is "
-                        "enlarged along; all else is restored by the model."
+                        "enlarged along, or restored too as alpha says."
                     ),
                 ),
                 io.Combo.Input(
@@ -95,6 +98,41 @@ class SwinIRRestore(io.ComfyNode):
                         "stretched. Tiles that it does not touch are not computed."
                     ),
                 ),
+                io.Combo.Input(
+                    "edges",
+                    options=list(EDGES),
+                    default=EDGES[0],
+                    optional=True,
+                    tooltip=(
+                        "What the model sees beyond the edges of the image. network leaves it to "
+                        "the model, as the official one does. Choose mirrored where corners or "
+                        "borders come out too dark or tinted; it computes 8 pixels more on every "
+                        "side."
+                    ),
+                ),
+                io.Combo.Input(
+                    "colors",
+                    options=list(COLORS),
+                    default=COLORS[0],
+                    optional=True,
+                    tooltip=(
+                        "model leaves colors as the model gives them. Choose input where it shifts "
+                        "them: slow changes of color and brightness are then those of the input, "
+                        "and gray pictures stay gray."
+                    ),
+                ),
+                io.Combo.Input(
+                    "alpha",
+                    options=list(ALPHAS),
+                    default=ALPHAS[0],
+                    optional=True,
+                    tooltip=(
+                        "How an alpha channel becomes as large as the result. enlarged stretches "
+                        "it. restored runs the model over it too, which takes up to twice as long: "
+                        "sharper outlines and lettering with models for clean pictures; soft "
+                        "shadows are better enlarged."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -116,13 +154,16 @@ class SwinIRRestore(io.ComfyNode):
         ensemble: bool = False,
         tile_settings: TileSettings | None = None,
         mask: Tensor | None = None,
+        edges: str = EDGES[0],
+        colors: str = COLORS[0],
+        alpha: str = ALPHAS[0],
     ) -> io.NodeOutput:
         inputs = check_inputs(image, mask, stretch=True)
         runnable = to_runnable(upscale_model)
         tiles = tile_settings or TileSettings()
         device = runnable.patcher.load_device
         dtype = find_precision(precision, runnable.model, device)
-        restorer = Restorer(runnable.model, device, dtype, ensemble)
+        restorer = Restorer(runnable.model, device, dtype, ensemble, edges, colors, alpha)
 
         def load() -> None:
             runnable.load(memory_required(restorer, inputs, tiles, host.total_memory(device)))

@@ -16,6 +16,11 @@ from ..errors import UserFacingError, WriteError
 from ..files import check_target
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+
+# As in ``restoration``, whose modules import torch; the default first.
+EDGES = ("network", "mirrored")
+COLORS = ("model", "input")
+ALPHAS = ("enlarged", "restored")
 STDOUT = "-"
 
 
@@ -103,6 +108,30 @@ def restore(command: argparse.ArgumentParser) -> None:
         help="of results in a folder (default: that of each image)",
     )
     add("--ensemble", **_ENSEMBLE)
+    add(
+        "--edges",
+        choices=EDGES,
+        default=EDGES[0],
+        help="beyond the edges the model sees what the network puts there, or the picture mirrored",
+    )
+    add(
+        "--colors",
+        choices=COLORS,
+        default=COLORS[0],
+        help="as the model gives them, or slow changes of color from the input, and gray kept gray",
+    )
+    add(
+        "--alpha",
+        choices=ALPHAS,
+        default=ALPHAS[0],
+        help="transparency is enlarged plainly, or restored by the model, up to twice as long",
+    )
+    add(
+        "--white",
+        type=_count,
+        metavar="LEVEL",
+        help="white of 16-bit files that do not use all levels, such as 4095; results keep it",
+    )
     existing = command.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", **_OVERWRITE)
     existing.add_argument(

@@ -15,6 +15,7 @@ from ..checkpoints.models import DEFAULT_MODEL, load_model
 from ..errors import ImageError
 from ..files import remove_abandoned
 from ..image_files.finding import find_images, plan_outputs
+from ..image_files.picture import FORMATS
 from ..image_files.reading import open_image
 from ..image_files.writing import check_writable, write_image
 from ..restoration.restorer import Restorer
@@ -24,6 +25,9 @@ from ..text import shown
 from .options import UsageError
 from .output import report_error, sentence, why_not_overwritten
 from .processes import join_processes
+
+_FEW_BITS = 14
+"""Bits that the levels of a 16-bit picture fit where it is worth asking whether these are all."""
 
 
 def restore(args: argparse.Namespace) -> int:
@@ -37,12 +41,21 @@ def restore(args: argparse.Namespace) -> int:
     failures = failures if processes.is_main else 0
     precision = find_precision(args.precision, device)
     model = load_model(args.model or DEFAULT_MODEL, device, precision)
-    restorer = Restorer(model, device, precision, args.ensemble)
+    restorer = Restorer(
+        *(model, device, precision, args.ensemble), args.edges, args.colors, args.alpha
+    )
     for number, (source, target) in processes.own(list(enumerate(plan, start=1))):
         label = f"{number}/{len(plan)} {shown(source.name)}"
         try:
             line = restore_file(
-                restorer, source, target, tiles, args.overwrite, label, processes.is_main
+                restorer,
+                source,
+                target,
+                tiles,
+                args.overwrite,
+                label,
+                processes.is_main,
+                args.white,
             )
         except ImageError as error:
             report_error(error)
@@ -66,17 +79,33 @@ def restore_file(
     overwrite: bool,
     label: str,
     show_progress: bool,
+    white: int | None = None,
 ) -> str:
     """Restore one image file by rows. A picture larger than the memory is kept beside the target.
 
     Args:
         label: Name of the progress bar, which a terminal shows where ``show_progress`` is true.
+        white: Level of white, where the file has 16 bits.
 
     Returns:
         The line to print: names, sizes and seconds.
     """
     started = time.perf_counter()
     picture = open_image(source, scratch=target.parent)
+    notes = list(picture.notes)
+    if picture.metadata.bit_depth == 16:
+        if white is not None:
+            picture = picture.with_white(white)
+        elif 0 < (bits := picture.brightest().bit_length()) <= _FEW_BITS:
+            notes.append(
+                f"uses {bits} of its 16 bits; if its white is {2**bits - 1}, pass --white "
+                f"{2**bits - 1}, or it is restored as a nearly black picture"
+            )
+    if FORMATS.get(target.suffix.lower()) == "JPEG" and picture.shape[2] in (2, 4):
+        # What is not opaque is refused below.
+        picture = picture.without_alpha() if picture.is_opaque() else picture
+    for note in notes:
+        tqdm.write(f"swinir: warning: {shown(source)} {note}.", file=sys.stderr)
     height, width, channels = picture.shape
     scale = restorer.model.scale
     shape = (height * scale, width * scale, channels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -44,6 +44,9 @@ class Metadata:
     """EXIF block beginning with ``Exif\\0\\0``, without orientation and pixel dimensions; None for
     TIFF files, in which it is neither read nor written."""
 
+    white: int | None = None
+    """Level of white in a file of 16 bits that does not use them all; None for the highest."""
+
 
 @dataclass
 class Picture:
@@ -56,6 +59,9 @@ class Picture:
 
     metadata: Metadata = Metadata()
 
+    notes: tuple[str, ...] = ()
+    """What a user should know of the file beside its pixels: sentences that begin with a verb."""
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the colours."""
@@ -66,6 +72,33 @@ class Picture:
         """Rows ``start`` to ``stop`` as float32 (stop - start, W, C) in 0..1; C is 1 (gray), 2
         (gray, alpha), 3 (RGB) or 4 (RGB, alpha), colours not premultiplied by alpha."""
         return self.to_colours(np.ascontiguousarray(self.samples[start:stop]))
+
+    def is_opaque(self) -> bool:
+        """Tell whether an alpha channel, which the picture must have, is 1 everywhere."""
+        strips = range(0, len(self.samples), _STRIP)
+        return all((self.rows(start, start + _STRIP)[..., -1] == 1).all() for start in strips)
+
+    def without_alpha(self) -> Picture:
+        """The picture without its last channel."""
+        return replace(self, to_colours=lambda samples: self.to_colours(samples)[..., :-1])
+
+    def with_white(self, white: int) -> Picture:
+        """The picture with ``white`` of 65535 levels as its white, which brighter pixels become."""
+
+        def convert(samples: np.ndarray) -> np.ndarray:
+            pixels = self.to_colours(samples)
+            colours = pixels[..., : 3 if pixels.shape[-1] > 2 else 1]
+            np.minimum(colours * np.float32(65535 / white), 1, out=colours)
+            return pixels
+
+        return replace(self, to_colours=convert, metadata=replace(self.metadata, white=white))
+
+    def brightest(self) -> int:
+        """Find the highest level of the colours, on the scale of the file's depth."""
+        colours = 3 if self.shape[2] > 2 else 1
+        strips = range(0, len(self.samples), _STRIP)
+        most = max(self.rows(start, start + _STRIP)[..., :colours].max() for start in strips)
+        return round(float(most) * (2**self.metadata.bit_depth - 1))
 
     def levels(self) -> np.ndarray:
         """The whole picture as uint8 (H, W, C); only a few rows at a time are held as floats."""

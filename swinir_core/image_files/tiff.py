@@ -28,6 +28,18 @@ _MOST_BYTES = 2**32 - 2**25
 _MOST_PAGES = 100
 """Pages looked at; a damaged file may have a chain of pages without end."""
 
+_WITH_EXTRA = (
+    PHOTOMETRIC.MINISBLACK,
+    PHOTOMETRIC.MINISWHITE,
+    PHOTOMETRIC.RGB,
+    PHOTOMETRIC.YCBCR,
+)
+"""Kinds of colours beside which a file may have another band."""
+
+_NO_ALPHA = (
+    "has a band beside its colours that is not marked as alpha; the result is made without it"
+)
+
 _BUFFER_BYTES = 2**24
 """Compressed strips or tiles that are read before they are decoded."""
 
@@ -52,6 +64,9 @@ def read_tiff(path: Path, scratch: Path | None) -> tuple[Picture, int]:
         profile = page.tags.valueof(_ICC_PROFILE)
         orientation = page.tags.valueof(_ORIENTATION, default=1)
         conversion = _conversion(page, profile)
+        notes: tuple[str, ...] = ()
+        if page.photometric in _WITH_EXTRA and not _is_alpha(page):
+            conversion, notes = _without_last(conversion), (_NO_ALPHA,)
         samples = page.asarray(
             out=allocate(page.shape, page.dtype, scratch), buffersize=_BUFFER_BYTES
         )
@@ -62,7 +77,7 @@ def read_tiff(path: Path, scratch: Path | None) -> tuple[Picture, int]:
     if page.photometric == PHOTOMETRIC.SEPARATED:
         profile = None
     metadata = Metadata(8 if page.bitspersample <= 8 else 16, profile)
-    return Picture(samples, conversion, metadata), orientation
+    return Picture(samples, conversion, metadata, notes), orientation
 
 
 def write_tiff(
@@ -168,6 +183,19 @@ def _conversion(page: tifffile.TiffPage, profile: bytes | None) -> Conversion:
         return pixels
 
     return convert
+
+
+def _is_alpha(page: tifffile.TiffPage) -> bool:
+    """Tell whether no band is left over, or the tags say that it is alpha."""
+    colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
+    alphas = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+    return page.samplesperpixel == colours or any(
+        extra in alphas for extra in page.extrasamples[:1]
+    )
+
+
+def _without_last(conversion: Conversion) -> Conversion:
+    return lambda samples: conversion(samples)[..., :-1]
 
 
 def _divide_by_alpha(pixels: np.ndarray) -> None:

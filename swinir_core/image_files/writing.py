@@ -101,7 +101,8 @@ def write_image(
     depth = metadata.bit_depth if file_format in ("PNG", "TIFF") else 8
     strip_rows = max(_STRIP_BYTES // (width * channels * depth // 8), 1)
     failures: list[Exception] = []
-    strips = _watched(_strips(path, rows, strip_rows, depth), failures)
+    white = metadata.white / 65535 if metadata.white and depth == 16 else 1
+    strips = _watched(_strips(path, rows, strip_rows, depth, white), failures)
     strips = chain([next(strips)], strips)
     try:
         with replacing(path) as part:
@@ -130,10 +131,10 @@ def _watched(strips: Iterable[np.ndarray], failures: list[Exception]) -> Iterato
 
 
 def _strips(
-    path: Path, rows: Iterable[np.ndarray], height: int, depth: int
+    path: Path, rows: Iterable[np.ndarray], height: int, depth: int, white: float
 ) -> Iterator[np.ndarray]:
-    """Convert floats (h, W, C) of any h to integers of ``height`` rows each; the last strip may
-    have fewer. Raises ImageError for NaN."""
+    """Convert floats (h, W, C) of any h to integers of ``height`` rows each, colours in
+    0..``white`` of all levels; the last strip may have fewer. Raises ImageError for NaN."""
     parts, missing = [], height
     for more in rows:
         start = 0
@@ -143,6 +144,9 @@ def _strips(
                 raise ImageError(
                     f"{shown(path)} was not written: some of its pixels are not numbers (NaN)."
                 )
+            if white != 1:
+                part = part.copy()
+                part[..., : 3 if part.shape[-1] > 2 else 1] *= np.float32(white)
             parts.append(to_integers(part, depth))
             start += len(part)
             missing -= len(part)

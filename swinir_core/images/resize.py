@@ -49,7 +49,12 @@ def enlarge(image: Tensor, scale: int) -> Tensor:
     image = image.float().cpu().clamp(0, 1)
     if scale == 1:
         return image
-    return _enlarge_side(_enlarge_side(image, 0, scale), 1, scale).clamp_(0, 1)
+    return stretch(image, scale).clamp_(0, 1)
+
+
+def stretch(image: Tensor, scale: int) -> Tensor:
+    """Enlarge (H, W, C) of any range to (scale * H, scale * W, C) as ``enlarge`` does."""
+    return _enlarge_side(_enlarge_side(image, 0, scale), 1, scale)
 
 
 def _resize_axis(image: Tensor, axis: int, scale: float) -> Tensor:

@@ -108,9 +108,13 @@ class Run:
             MemoryError: Not even the smallest tile fits the memory.
             PrecisionError: float16 does not hold the numbers.
         """
-        waiting = deque(jobs)
+        # Taken only as they are needed, because images are prepared for it one after another.
+        jobs, waiting = iter(jobs), deque[Job]()
         with self.model.reusing_plans():
-            while waiting:
+            while True:
+                waiting.extend(islice(jobs, self.plan.at_once - len(waiting)))
+                if not waiting:
+                    break
                 height, width = waiting[0].tile.size
                 fitting = math.floor(self.most_pixels / (height * width))
                 at_once = max(min(fitting, self.plan.at_once), 1)
@@ -126,7 +130,7 @@ class Run:
 
         Returns ``False`` where memory ran out for several, which must be run fewer at once.
         """
-        pixels = torch.stack([job.tile.of(job.image) for job in jobs])
+        pixels = torch.stack([job.tile.seen_in(job.image) for job in jobs])
         share = sum(job.share for job in jobs) / len(jobs)
         restored = self._run_if_it_fits(pixels, share)
         if restored is None:
@@ -134,13 +138,15 @@ class Run:
                 return False
             restored = self._restore_in_smaller_tiles(pixels[0], share)[None]
         for job, own in zip(jobs, restored, strict=True):
+            inner = job.tile.within(job.image)
+            own = job.tile.part(inner, own)
             rows = max(_VALUES_AT_ONCE // own[0].numel(), 1)
             for first, band in zip(count(0, rows), own.split(rows), strict=False):
                 self._check()
                 band = band.float().clamp_(0, 1)
                 if band.shape[-1] > job.image.shape[-1]:
                     band = rgb_to_gray(band)[..., None]
-                job.tile.add(band, job.result, self.model.scale, first)
+                inner.add(band, job.result, self.model.scale, first)
         return True
 
     def _run_if_it_fits(self, pixels: Tensor, share: float) -> Tensor | None:

@@ -30,7 +30,11 @@ class RunPlan:
     """For each image, the tiles to compute: those that its mask touches, the largest first."""
 
     runs_of_an_image: int
-    """Model runs that one image takes: more than one where its channels are restored one by one."""
+    """Model runs that the colours of one image take: more than one where its channels are restored
+    one by one."""
+
+    restores_alpha: bool
+    """Whether alpha takes a run of its own."""
 
     at_once: int
     """Tiles of the largest size that are run together; an image that is not cut is one tile."""
@@ -52,8 +56,9 @@ class RunPlan:
 
     @property
     def pixels(self) -> int:
-        """Input pixels to compute for all images, overlaps counted each time."""
-        return sum(math.prod(tile.size) for tiles in self.selected for tile in tiles)
+        """Input pixels to compute for all images, overlaps and alpha counted each time."""
+        once = sum(math.prod(tile.size) for tiles in self.selected for tile in tiles)
+        return once * (1 + self.restores_alpha)
 
     def summary(self) -> str:
         """Describe the run in a sentence for a person, with what could be improved about it."""
@@ -65,7 +70,9 @@ class RunPlan:
         else:
             cut = f"{len(self.tiles)} tiles of {width}x{height}"
             text = cut if count == 1 else f"{images} in {cut}"
+        text += f", with {self.tiles.margin} pixels beyond the edges" * (self.tiles.margin > 0)
         text += ", each channel by itself" * (self.runs_of_an_image > 1)
+        text += ", alpha restored as well" * self.restores_alpha
         text += f", {self.at_once} at a time, {_size(self.memory)} of memory"
         if self.memory > self.budget:
             text += f", more than the {_size(self.budget)} there are for it"

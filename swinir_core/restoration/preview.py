@@ -51,8 +51,9 @@ class Preview:
     def _draw(self, job: Job, picture: Tensor) -> None:
         height, width, _ = job.result.shape
         scale, block = height // job.image.shape[0], self._block
-        rows, row_weights = self._blocks(job.tile.rows, scale, height)
-        columns, column_weights = self._blocks(job.tile.columns, scale, width)
+        tile = job.tile.within(job.image)
+        rows, row_weights = self._blocks(tile.rows, scale, height)
+        columns, column_weights = self._blocks(tile.columns, scale, width)
         self._done[rows, columns] += row_weights[:, None, None] * column_weights[:, None]
         restored = job.result[
             rows.start * block : rows.stop * block, columns.start * block : columns.stop * block

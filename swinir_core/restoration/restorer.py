@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,16 @@ from ..devices import free_memory
 from ..errors import Cancelled
 from ..images.resize import enlarge
 from ..reports import Report
+from .colors import COLORS, keep_colors, shrink
+from .edges import EDGES, margin
 from .execution import Job, Progress, Run, is_gray, make_jobs
 from .image_model import Ensemble, ImageModel
 from .inputs import Inputs, check_inputs, check_result
 from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
-from .tiles import TileSettings
+from .tiles import Tile, TileSettings
+from .transparency import ALPHAS, has_alpha, limit_alpha, spread_colors
 
 CPU_PIXELS_AT_ONCE = 2**13
 """Input pixels up to which small tiles are run together on a CPU. Frames of 16x16 are three times
@@ -51,6 +54,9 @@ class Restorer:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         ensemble: bool = False,
+        edges: str = "network",
+        colors: str = "model",
+        alpha: str = "enlarged",
     ) -> None:
         """
         Args:
@@ -60,7 +66,18 @@ class Restorer:
                 some stay wider in half precision. Device and type must be given of a model that is
                 not a ``torch.nn.Module``.
             ensemble: Whether to use the paper's x8 self-ensemble, which takes eight times as long.
+            edges: One of ``EDGES``: what the network sees beyond the edges of an image.
+            colors: One of ``COLORS``: whether colours are those of the model or of the input.
+            alpha: One of ``ALPHAS``: how alpha becomes as large as the result.
         """
+        for name, value, choices in (
+            ("edges", edges, EDGES),
+            ("colors", colors, COLORS),
+            ("alpha", alpha, ALPHAS),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+        self.edges, self.colors, self.alpha = edges, colors, alpha
         self.model = Ensemble(model) if ensemble else model
         self.device = torch.device(device or _parameters(model)[0].device)
         self.dtype: torch.dtype = dtype or min(
@@ -83,8 +100,9 @@ class Restorer:
             images: (B, H, W, C) floats in 0..1. C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4
                 (RGB and alpha), and stays what it is. A colour model restores a gray image as three
                 equal channels and the luma of its result is kept; a gray model restores the
-                channels of a colour image one by one. Alpha is enlarged bicubically. Pixels that
-                are NaN or infinite are taken as black or white, and a warning is logged.
+                channels of a colour image one by one. Colours under transparency are replaced by
+                those of the visible pixels around. Pixels that are NaN or infinite are taken as
+                black or white, and a warning is logged; alpha is limited to 0..1.
             tiles: When and how images are cut.
             progress: Called many times within every tile.
             cancelled: Called as often; the run stops when it returns ``True``. What these callbacks
@@ -151,25 +169,45 @@ class Restorer:
                 f"the plan is for images of {plan.tiles.image_size}, these are {(height, width)}."
             )
         out = torch.zeros(batch, height * scale, width * scale, channels)
-        if channels in (2, 4):
-            for image, result in zip(images, out, strict=True):
-                result[..., -1:] = enlarge(image[..., -1:], scale)
-            channels -= 1
-        images, results = images[..., :channels], out[..., :channels]
-
-        jobs = [
+        results = out[..., : channels - has_alpha(channels)]
+        run = self.begin(plan, progress, cancelled)
+        jobs = (
             job
             for image, result, tiles in zip(images, results, plan.selected, strict=True)
-            for job in make_jobs(image, result, tiles, self.model.in_channels)
-        ]
-        for job in self.begin(plan, progress, cancelled).do(jobs):
+            for job in make_jobs(spread_colors(image), result, tiles, self.model.in_channels)
+        )
+        for job in run.do(jobs):
             if finished is not None:
                 finished(job)
-        if inputs.mask is not None:
-            masks = inputs.mask.expand(batch, -1, -1)
+        masks = [None] * batch if inputs.mask is None else inputs.mask.expand(batch, -1, -1)
+        if self.colors == "input" or inputs.mask is not None:
             for image, result, mask in zip(images, results, masks, strict=True):
-                mix(image, result, mask, scale)
+                shown = spread_colors(image).float().cpu().clamp(0, 1)
+                if self.colors == "input":
+                    keep_colors(result, shown, shrink(result, scale), scale, mask)
+                if mask is not None:
+                    # What keeps its size keeps its pixels, hidden ones too.
+                    own = image[..., : result.shape[-1]] if scale == 1 else shown
+                    mix(own, result, mask, scale)
+        if has_alpha(channels):
+            alphas = zip(images[..., -1:], out[..., -1:], plan.selected, masks, strict=True)
+            for image, result, tiles, mask in alphas:
+                self._add_alpha(image, result, tiles, mask, run)
         return out
+
+    def _add_alpha(
+        self, image: Tensor, result: Tensor, tiles: Iterable[Tile], mask: Tensor | None, run: Run
+    ) -> None:
+        """Make the alpha of a result (sH, sW, 1), zero so far, from that of its image (H, W, 1)."""
+        scale = self.model.scale
+        if not run.plan.restores_alpha:
+            result.copy_(enlarge(image, scale))
+            return
+        for _ in run.do(make_jobs(image, result, tiles, self.model.in_channels)):
+            pass
+        result.copy_(limit_alpha(result, image, scale))
+        if mask is not None:
+            mix(image, result, mask, scale)
 
     def begin(
         self,
@@ -191,10 +229,17 @@ class Restorer:
         gray. Raises ``MemoryError`` where the result alone is larger than the memory."""
         batch, height, width, channels = inputs.images.shape
         check_result(batch, height * self.model.scale, width * self.model.scale, channels)
+        alpha = inputs.images[..., -1]
+        # Nothing is to be restored where no image has an edge of transparency.
+        with_alpha = has_alpha(channels) and any((one != one[0, 0]).any() for one in alpha)
         if self.model.in_channels == 1 and channels > 2 and is_gray(inputs.images[..., :3]):
             channels -= 2
         return self.plan(
-            height, width, tiles, batch, None, inputs.mask, channels, cancelled=cancelled
+            *(height, width, tiles, batch),
+            mask=inputs.mask,
+            channels=channels,
+            with_alpha=with_alpha,
+            cancelled=cancelled,
         )
 
     def plan(
@@ -206,6 +251,7 @@ class Restorer:
         beside: Callable[[int], int] | None = None,
         mask: Tensor | None = None,
         channels: int | None = None,
+        with_alpha: bool = False,
         cancelled: Callable[[], bool] | None = None,
     ) -> RunPlan:
         """Plan a run over equally large images with the memory that is free now.
@@ -223,11 +269,12 @@ class Restorer:
             mask: (B or 1, H, W) of the images.
             channels: Of the images (1 to 4, alpha included), by default of the model. A gray model
                 restores those of a colour image one by one, together like separate images.
+            with_alpha: Whether the images have an alpha that is not the same everywhere.
             cancelled: Called while the model is run to find the overlap, as in a run.
         """
         settings, single = tiles or TileSettings(), 1
         if self.model.in_channels == 1 and channels is not None:
-            single = channels - (channels in (2, 4))
+            single = channels - has_alpha(channels)
         budget = settings.memory_budget or free_memory(self.device)
         free = free_memory(torch.device("cpu")) if beside else math.inf
         on_cpu = self.device.type == "cpu"
@@ -238,8 +285,11 @@ class Restorer:
             fitting = needed <= budget and rows + (needed if on_cpu else 0) <= free
             return fitting and height * width <= self.model.tile_pixels
 
+        # Tiles are placed on an image with what is seen beyond its edges.
+        beyond = margin(self.edges)
+        size = (height + 2 * beyond, width + 2 * beyond)
         overlap = partial(self._overlap, settings, cancelled)
-        placed = place_tiles((height, width), settings, self.model, overlap, fits)
+        placed = place_tiles(size, settings, self.model, overlap, fits).around(beyond)
         size, is_cut = placed.largest, len(placed) > 1
         count = sum(tile.size == size for tile in placed) if is_cut else batch * single
         pixels_at_once = CPU_PIXELS_AT_ONCE if on_cpu else GPU_PIXELS_AT_ONCE
@@ -252,6 +302,7 @@ class Restorer:
             settings=settings,
             selected=select_tiles(placed, batch, mask),
             runs_of_an_image=single,
+            restores_alpha=with_alpha and self.alpha == "restored",
             at_once=at_once,
             memory=self.estimate_memory(*size, at_once),
             budget=budget,

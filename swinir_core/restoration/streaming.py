@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -13,16 +12,22 @@ import torch
 from torch import Tensor
 
 from ..images.resize import ENLARGE_MARGIN, enlarge
+from .colors import COLOR_MARGIN, keep_colors, shrink
+from .edges import margin, positions
 from .execution import Progress, Run, make_jobs
 from .inputs import finite
 from .planning import RunPlan
 from .restorer import Restorer
 from .tiles import Span, TilePlan, TileSettings
+from .transparency import SPREAD, has_alpha, limit_alpha, spread_colors
 
 _SAMPLE_BYTES = 8
 """Bytes of a pixel in its file, at most: four channels of 16 bits."""
 
 _FLOAT_BYTES = 4
+
+_STRIP = 256
+"""Rows of the picture that are read at a time only to look at them."""
 
 
 class Rows(Protocol):
@@ -54,7 +59,8 @@ class Stream:
         self.picture = picture
         self.tiles = tiles or TileSettings()
         self.height, self.width, self.channels = picture.shape
-        self._has_alpha = self.channels in (2, 4)
+        self._has_alpha = has_alpha(self.channels)
+        self._colours = slice(self.channels - self._has_alpha)
         self._warned = False
 
     @cached_property
@@ -65,7 +71,10 @@ class Stream:
         machine has memory for.
         """
         plan = self.restorer.plan(
-            self.height, self.width, self.tiles, beside=self.memory, channels=self.channels
+            *(self.height, self.width, self.tiles),
+            beside=self.memory,
+            channels=self.channels,
+            with_alpha=self._alpha_varies(),
         )
         tallest, _ = plan.tiles.largest
         needed = self.memory(tallest)
@@ -82,12 +91,17 @@ class Stream:
         """Estimate the bytes that a row of tiles of this height takes beside the model.
 
         The input as it is and as floats, the result, and where there are several rows, up to as
-        much of the result again that the next row adds to. Alpha is enlarged in two steps.
+        much of the result again that the next row adds to. Alpha is enlarged in two steps. Where
+        the colours of the input are kept, the result waits for the rows below.
         """
-        rows_kept = tile_height if tile_height >= self.height else 2 * tile_height
+        beyond = 2 * margin(self.restorer.edges)
+        rows_kept = tile_height if tile_height >= self.height + beyond else 2 * tile_height
+        if self.restorer.colors == "input":
+            rows_kept += tile_height + 2 * COLOR_MARGIN
         values = self.channels + 2 * self._has_alpha
         result = rows_kept * self.restorer.model.scale**2 * values * _FLOAT_BYTES
-        return self.width * (tile_height * (_SAMPLE_BYTES + self.channels * _FLOAT_BYTES) + result)
+        picture = tile_height * (_SAMPLE_BYTES + self.channels * _FLOAT_BYTES)
+        return (self.width + beyond) * (picture + result)
 
     def bands(
         self,
@@ -101,50 +115,117 @@ class Stream:
         Yields:
             float32 (h, sW, C) in 0..1.
         """
+        bands = self._bands(progress, cancelled)
+        return self._with_own_colors(bands) if self.restorer.colors == "input" else bands
+
+    def _bands(
+        self, progress: Progress | None, cancelled: Callable[[], bool] | None
+    ) -> Iterator[np.ndarray]:
+        """Yield the bands with the colours of the model."""
         scale, rows = self.restorer.model.scale, self.plan.tiles.rows
         run = self.restorer.begin(self.plan, progress, cancelled)
         begun = torch.zeros(0, self.width * scale, self.channels)
         for row, following in zip(rows, (*rows[1:], None), strict=True):
             result = self._restore(row, begun, run)
-            stop = following.start if following else self.height
-            done = (stop - row.start) * scale
-            if self._has_alpha:
-                result[:done, :, -1:] = self._alpha(row.start, stop)
-            begun = result[done:].clone()
-            yield result[:done].numpy()
-            del result
+            end = following.start if following else row.stop
+            start, stop = (min(max(edge, 0), self.height) for edge in (row.start, end))
+            band = result[(start - row.start) * scale : (stop - row.start) * scale]
+            if self._has_alpha and len(band):
+                band[..., -1:] = self._alpha(band[..., -1:], start, stop)
+            begun = result[(end - row.start) * scale :].clone()
+            yield band.numpy()
+            del result, band
+
+    def _with_own_colors(self, bands: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield what arrives in bands with the colours of the picture, as soon as the rows are
+        there that they depend on."""
+        scale = self.restorer.model.scale
+        waiting = torch.zeros(0, self.width * scale, self.channels)
+        shrunk = torch.zeros(0, self.width, self.channels - self._has_alpha)
+        top = start = arrived = 0  # Rows where ``shrunk`` and ``waiting`` begin, and end.
+        for band in map(torch.from_numpy, bands):
+            waiting = torch.cat([waiting, band])
+            shrunk = torch.cat([shrunk, shrink(band[..., self._colours], scale)])
+            arrived += len(band) // scale
+            del band
+            stop = arrived if arrived == self.height else arrived - COLOR_MARGIN
+            if stop <= start:
+                continue
+            bottom = min(stop + COLOR_MARGIN, self.height)
+            image = self._rows(top, bottom)[..., self._colours].clamp(0, 1)
+            done = waiting[: (stop - start) * scale]
+            keep_colors(
+                *(done[..., self._colours], image, shrunk[: bottom - top], scale),
+                above=start - top,
+            )
+            waiting = waiting[len(done) :].clone()
+            yield done.numpy()
+            del done
+            above = max(stop - COLOR_MARGIN, 0)
+            shrunk, top, start = shrunk[above - top :], above, stop
 
     # Not around the generator, whose wrapper would hold what was yielded while more is made.
     @torch.no_grad()
     def _restore(self, row: Span, begun: Tensor, run: Run) -> Tensor:
         """Restore one row of tiles, added to what earlier rows have begun.
 
-        Returns (s * h, sW, C), alpha zero.
+        Returns (s * h, sW, C), with what lies beyond the picture; alpha is zero where it is not
+        restored.
         """
-        image = self._rows(row.start, row.stop)
+        image = self._seen(row.start, row.stop)
         result = torch.zeros(row.length * self.restorer.model.scale, *begun.shape[1:])
         result[: len(begun)] = begun
-        tiles = TilePlan((replace(row, start=0, stop=row.length),), self.plan.tiles.columns)
-        colours = slice(self.channels - self._has_alpha)
-        jobs = make_jobs(
-            image[..., colours],
-            result[..., colours],
-            tiles.tiles_by_size(),
-            self.restorer.model.in_channels,
-        )
-        for _ in run.do(jobs):
-            pass
+        tiles = TilePlan((row.moved(-row.start),), self.plan.tiles.columns).tiles_by_size()
+        in_channels = self.restorer.model.in_channels
+        parts = [self._colours, slice(-1, None)] if self.plan.restores_alpha else [self._colours]
+        for part in parts:
+            for _ in run.do(make_jobs(image[..., part], result[..., part], tiles, in_channels)):
+                pass
         return result
 
-    def _alpha(self, start: int, stop: int) -> Tensor:
-        """Enlarge alpha of some rows of the picture: (s * (stop - start), sW, 1)."""
+    def _alpha(self, restored: Tensor, start: int, stop: int) -> Tensor:
+        """Make alpha of some rows of the picture: (s * (stop - start), sW, 1)."""
         scale = self.restorer.model.scale
         first = max(start - ENLARGE_MARGIN, 0)
-        rows = self._rows(first, min(stop + ENLARGE_MARGIN, self.height))
-        alpha = enlarge(rows[..., -1:], scale)
-        return alpha[(start - first) * scale :][: (stop - start) * scale]
+        alpha = self._read(first, min(stop + ENLARGE_MARGIN, self.height))[..., -1:]
+        if self.plan.restores_alpha:
+            return limit_alpha(restored, alpha, scale, start - first)
+        return enlarge(alpha, scale)[(start - first) * scale :][: (stop - start) * scale]
+
+    def _alpha_varies(self) -> bool:
+        """Tell whether alpha is to be restored and not the same everywhere."""
+        if not self._has_alpha or self.restorer.alpha == "enlarged":
+            return False
+        first = self._read(0, 1)[0, 0, -1]
+        strips = range(0, self.height, _STRIP)
+        return any(
+            bool((self._read(start, min(start + _STRIP, self.height))[..., -1] != first).any())
+            for start in strips
+        )
+
+    def _seen(self, start: int, stop: int) -> Tensor:
+        """Take rows with what is seen beyond the upper and the lower edge."""
+        inside = range(max(start, 0), min(stop, self.height))
+        if len(inside) == stop - start:
+            return self._rows(start, stop)
+        parts = []
+        for first, last in ((start, 0), (inside.start, inside.stop), (self.height, stop)):
+            if first < last:
+                seen = positions(first, last, self.height)
+                lowest = int(seen.min())
+                parts.append(self._rows(lowest, int(seen.max()) + 1)[seen - lowest])
+        return torch.cat(parts)
 
     def _rows(self, start: int, stop: int) -> Tensor:
+        """Read rows, with the colours that a network sees: (stop - start, W, C)."""
+        if not self._has_alpha:
+            return self._read(start, stop)
+        above = min(start, SPREAD)
+        rows = self._read(start - above, min(stop + SPREAD, self.height))
+        kept = slice(above, above + stop - start)
+        return torch.cat([spread_colors(rows)[kept], rows[kept, :, -1:]], -1)
+
+    def _read(self, start: int, stop: int) -> Tensor:
         """Read rows of the picture: (stop - start, W, C), all values finite; warns once."""
         rows = torch.from_numpy(self.picture.rows(start, stop))
         cleaned = finite(rows, warn=not self._warned)

@@ -4,19 +4,22 @@ Tiles lie on the window grid of the whole image, so a window sees the same pixel
 would in the whole image; their sides differ by one window at most, so none is a sliver. What lies
 near the inner edge of a tile has seen less context than it should. Neighbours therefore overlap,
 and only the middle ``BLEND`` pixels of an overlap are blended, linearly; what a tile computes
-beyond them is discarded. The edges of the image itself have no such margin. How wide an overlap
-must be for a given network is found by ``overlap.py``.
+beyond them is discarded. The edges of the image itself have no such margin, unless tiles reach
+beyond them, for which ``edges.py`` says what is seen there. How wide an overlap must be for a given
+network is found by ``overlap.py``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+from .edges import positions
 
 MODES = ("auto", "whole", "tiled")
 
@@ -80,7 +83,8 @@ class TileSettings:
 
 @dataclass(frozen=True)
 class Span:
-    """Input pixels ``start`` to ``stop`` along one side, and the weights of their result."""
+    """Input pixels ``start`` to ``stop`` along one side, which may lie beyond the image, and the
+    weights of their result."""
 
     start: int
     stop: int
@@ -94,6 +98,17 @@ class Span:
     @property
     def is_blended(self) -> bool:
         return bool((self.weights != 1).any())
+
+    def moved(self, pixels: int) -> Span:
+        """Move the span towards larger pixels."""
+        return replace(self, start=self.start + pixels, stop=self.stop + pixels)
+
+    def within(self, length: int) -> Span:
+        """Cut off what lies beyond a side of this length."""
+        scale = len(self.weights) // self.length
+        start, stop = (min(max(end, 0), length) for end in (self.start, self.stop))
+        kept = slice((start - self.start) * scale, (stop - self.start) * scale)
+        return Span(start, stop, self.weights[kept])
 
 
 @dataclass(frozen=True)
@@ -109,11 +124,38 @@ class Tile:
         return self.rows.length, self.columns.length
 
     def of(self, image: Tensor, scale: int = 1) -> Tensor:
-        """Slice the tile from an image (H, W) or (H, W, C) enlarged by ``scale``."""
+        """Slice from an image (H, W) or (H, W, C), enlarged by ``scale``, what of the tile lies
+        within."""
         rows, columns = (
-            slice(span.start * scale, span.stop * scale) for span in (self.rows, self.columns)
+            slice(max(span.start, 0) * scale, max(span.stop, 0) * scale)
+            for span in (self.rows, self.columns)
         )
         return image[rows, columns]
+
+    def seen_in(self, image: Tensor) -> Tensor:
+        """Take the tile from an image (H, W, C), with what is seen beyond its edges."""
+        for side, span in enumerate((self.rows, self.columns)):
+            length = image.shape[side]
+            if span.start >= 0 and span.stop <= length:
+                image = image.narrow(side, span.start, span.length)
+            else:
+                seen = positions(span.start, span.stop, length).to(image.device)
+                image = image.index_select(side, seen)
+        return image
+
+    def within(self, image: Tensor) -> Tile:
+        """Cut off what lies beyond an image (H, W, C)."""
+        return Tile(self.rows.within(image.shape[0]), self.columns.within(image.shape[1]))
+
+    def part(self, inner: Tile, restored: Tensor) -> Tensor:
+        """Slice from what was restored of this tile (sh, sw, C) what belongs to ``inner``."""
+        for side, (span, kept) in enumerate(
+            ((self.rows, inner.rows), (self.columns, inner.columns))
+        ):
+            scale = restored.shape[side] // span.length
+            first = (kept.start - span.start) * scale
+            restored = restored.narrow(side, first, kept.length * scale)
+        return restored
 
     def add(self, restored: Tensor, result: Tensor, scale: int, first: int = 0) -> None:
         """Add restored pixels, weighted, to a result; the order of the tiles changes nothing.
@@ -144,6 +186,9 @@ class TilePlan:
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
+    margin: int = 0
+    """Input pixels by which the outermost tiles reach beyond the image on every side."""
+
     def __len__(self) -> int:
         """Number of tiles."""
         return len(self.rows) * len(self.columns)
@@ -160,7 +205,7 @@ class TilePlan:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the image, in input pixels."""
-        return self.rows[-1].stop, self.columns[-1].stop
+        return self.rows[-1].stop - self.margin, self.columns[-1].stop - self.margin
 
     @property
     def overlap(self) -> int:
@@ -173,6 +218,13 @@ class TilePlan:
         """Input pixels to compute for one image, overlaps counted each time."""
         return sum(row.length for row in self.rows) * sum(span.length for span in self.columns)
 
+    def around(self, margin: int) -> TilePlan:
+        """Take the plan as one for the image without so many pixels of its every side."""
+        rows, columns = (
+            tuple(span.moved(-margin) for span in side) for side in (self.rows, self.columns)
+        )
+        return TilePlan(rows, columns, margin)
+
     def tiles_by_size(self) -> list[Tile]:
         """Every tile, the largest first, those of one size together."""
         return sorted(self, key=lambda tile: tile.size, reverse=True)
@@ -180,7 +232,8 @@ class TilePlan:
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:
     """Plan one tile for the whole image."""
-    return TilePlan(*(_spans(side, scale, side, 0, 1) for side in (height, width)))
+    rows, columns = (_spans(side, scale, side, 0, 1) for side in (height, width))
+    return TilePlan(rows, columns)
 
 
 def plan_tiles(
@@ -202,7 +255,8 @@ def plan_tiles(
         shared = min(_ceil_div(overlap, alignment), tile // 2)
         count = 1 if windows <= tile else _ceil_div(windows - shared, tile - shared)
         sides.append(_spans(length, scale, alignment, shared, count))
-    return TilePlan(*sides)
+    rows, columns = sides
+    return TilePlan(rows, columns)
 
 
 def plan_fitting(

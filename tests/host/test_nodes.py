@@ -44,7 +44,7 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
         (
             "SwinIRRestore",
             ["upscale_model", "image"],
-            ["precision", "ensemble", "tile_settings", "mask"],
+            ["precision", "ensemble", "tile_settings", "mask", "edges", "colors", "alpha"],
             ["IMAGE"],
             "image/upscaling",
         ),

@@ -53,6 +53,7 @@ def test_gray_model_on_color(gray: Restorer) -> None:
 @pytest.mark.parametrize("channels", [2, 4])
 def test_alpha_is_enlarged_along(color: Restorer, channels: int) -> None:
     image = torch.rand(1, 16, 20, channels)
+    image[..., -1] = image[..., -1] * 0.9 + 0.1  # Visible everywhere: no colour is replaced.
     result = color(image)
     assert result.shape == (1, 32, 40, channels)
     assert torch.allclose(result[..., :-1], color(image[..., :-1]), atol=1e-6)

@@ -20,6 +20,7 @@ class Image:
     bit_depth: int = 8
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    white: int | None = None
 
 
 def read_image(path: str | Path) -> Image:
@@ -28,6 +29,6 @@ def read_image(path: str | Path) -> Image:
 
 
 def write_image(path: str | Path, image: Image, overwrite: bool = False) -> None:
-    metadata = Metadata(image.bit_depth, image.icc_profile, image.exif)
+    metadata = Metadata(image.bit_depth, image.icc_profile, image.exif, image.white)
     height, width, channels = image.pixels.shape
     write_rows(path, [image.pixels], (height, width, channels), metadata, overwrite)

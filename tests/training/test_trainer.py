@@ -81,7 +81,9 @@ def test_a_run_that_diverges_does_not_finish(rate: float, diverges: bool, folder
     for losses in ({}, GAN):
         trainer = tiny_trainer(tiny_config(folder, schedule, losses))
         if diverges:
-            with pytest.raises(FloatingPointError, match=r"diverged at step .* learning_rate below"):
+            with pytest.raises(
+                FloatingPointError, match=r"diverged at step .* learning_rate below"
+            ):
                 trainer.run()
         else:
             assert trainer.run()

@@ -38,9 +38,10 @@ def model(name: str) -> Node:
     return Node("model", "SwinIRModelLoader", values={"model_name": name})
 
 
-def restore(image: str = "sample.image", **links: str) -> Node:
+def restore(image: str = "sample.image", colors: str = "model", **links: str) -> Node:
     links = {"upscale_model": "model.UPSCALE_MODEL", "image": image, **links}
-    return Node("restore", "SwinIRRestore", links=links)
+    values = {"colors": colors} if colors != "model" else {}
+    return Node("restore", "SwinIRRestore", values=values, links=links)
 
 
 def preview(key: str, source: str, title: str) -> Node:
@@ -71,7 +72,7 @@ def simple(
     """A sample picture, a model, and the pictures before and after."""
     row = (
         (sample(picture, **degraded), model(model_name)),
-        (restore(), before()),
+        (restore(colors="input" if model_name == REAL else "model"), before()),
         (after(large=model_name in (X2, X4, REAL)),),
     )
     return Workflow(name, note, (row,), focus=focus)

@@ -1,0 +1,92 @@
+"""Colours of the input, given back to a restored image.
+
+Networks shift colours, most of all those trained to invent detail: by some levels over whole areas,
+by far more between the channels of a gray picture. The slow changes of all channels are therefore
+taken from the input, over the whole image, so that tiles make no difference; and the difference of
+the channels is kept near what it is in the surroundings, so that gray stays gray.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..images.color import rgb_to_gray
+from ..images.neighbours import limit, neighbour_bounds, smooth
+from ..images.resize import ENLARGE_MARGIN, stretch
+
+COLORS = ("model", "input")
+"""``model``: as the model gives them; ``input``: as they are in the input."""
+
+_WIDTH = 16
+"""Input pixels, half the base of the triangle that passes what counts as slow: noise of 25 levels
+comes through as one level."""
+
+COLOR_MARGIN = _WIDTH - 1 + ENLARGE_MARGIN
+"""Input rows above and below of which those of a result depend."""
+
+_STRIP = 64
+"""Input rows that are corrected at a time."""
+
+
+def shrink(result: Tensor, scale: int) -> Tensor:
+    """Average (sH, sW, C) over the parts of every input pixel: (H, W, C)."""
+    height, width, channels = result.shape
+    parts = result.reshape(height // scale, scale, width // scale, scale, channels)
+    # Added one by one, because the order of ``mean`` depends on the size.
+    total = sum(parts[:, i, :, j] for i in range(scale) for j in range(scale))
+    assert isinstance(total, Tensor)
+    return total / scale**2
+
+
+def keep_colors(
+    result: Tensor,
+    image: Tensor,
+    shrunk: Tensor,
+    scale: int,
+    weights: Tensor | None = None,
+    above: int = 0,
+) -> None:
+    """Give the colours of an image to a result, in place.
+
+    Args:
+        result: (sh, sW, C) in 0..1, C of 1 or 3: the whole result, or some of its rows.
+        image: (H, W, C) in 0..1: the input of these rows, with ``COLOR_MARGIN`` rows above and
+            below, as far as there are any.
+        shrunk: (H, W, C): the result of the same rows by ``shrink``.
+        scale: s.
+        weights: (H, W) in 0..1: how much of the result is there; by default all.
+        above: Input rows above those of the result.
+    """
+    weights = torch.ones(image.shape[:2]) if weights is None else weights
+    sums = smooth(
+        torch.cat([(image - shrunk) * weights[..., None], weights[..., None]], -1), _WIDTH
+    )
+    slow = sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
+    colored = image.shape[-1] == 3
+    bounds = neighbour_bounds(_to_differences(image)) if colored else None
+    last = above + len(result) // scale
+    for start in range(above, last, _STRIP):
+        stop = min(start + _STRIP, last)
+        first = max(start - ENLARGE_MARGIN, 0)
+        missing = stretch(slow[first : stop + ENLARGE_MARGIN], scale)[(start - first) * scale :]
+        rows = result[(start - above) * scale : (stop - above) * scale]
+        rows += missing[: len(rows)]
+        if bounds:
+            least, largest = bounds
+            between = least[start:stop], largest[start:stop]
+            luma = rgb_to_gray(rows)
+            rows.copy_(_to_rgb(luma, limit(_to_differences(rows), between, scale)))
+        rows.clamp_(0, 1)
+
+
+def _to_differences(rgb: Tensor) -> Tensor:
+    """Subtract luma from red and blue: (H, W, 3) to (H, W, 2), zero where it is gray."""
+    return rgb[..., ::2] - rgb_to_gray(rgb)[..., None]
+
+
+def _to_rgb(luma: Tensor, differences: Tensor) -> Tensor:
+    """(H, W) and (H, W, 2) from ``_to_differences`` to (H, W, 3)."""
+    red, blue = differences.unbind(-1)
+    green = (red * 0.299 + blue * 0.114) / -0.587
+    return torch.stack([red, green, blue], -1) + luma[..., None]
