@@ -61,7 +61,10 @@ def restore(command: argparse.ArgumentParser) -> None:
 
     Restore PNG, JPEG, WebP and TIFF files, one at a time; several processes that
     torchrun or accelerate launch has started divide them among themselves. Results
-    written as PNG or TIFF may be larger than the memory.
+    written as PNG or TIFF may be larger than the memory. Pages of a TIFF and frames
+    of an animation (PNG, WebP; GIF becomes PNG or WebP) are restored one by one.
+    Metadata is kept, and what the format cannot hold is said; dots per inch and
+    GeoTIFF's pixels follow the scale, so that sizes in the world stay.
 
     examples:
       swinir restore photo.jpg -o restored/

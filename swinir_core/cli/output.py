@@ -22,6 +22,13 @@ def report_error(error: Exception | str) -> None:
     tqdm.write(f"swinir: error: {sentence(error)}", file=sys.stderr)
 
 
+def report_warning(warning: str) -> None:
+    """Print on stderr what the user should know of a result, above a progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(f"swinir: warning: {sentence(warning)}", file=sys.stderr)
+
+
 def sentence(error: Exception | str) -> str:
     """The first line of a failure, safe for a terminal: messages of libraries may be empty, have
     fifty lines, or quote the contents of a file."""

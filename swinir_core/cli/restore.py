@@ -6,8 +6,10 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -15,15 +17,15 @@ from ..checkpoints.models import DEFAULT_MODEL, load_model
 from ..errors import ImageError
 from ..files import remove_abandoned
 from ..image_files.finding import find_images, plan_outputs
-from ..image_files.picture import FORMATS
-from ..image_files.reading import open_image
-from ..image_files.writing import check_writable, write_image
+from ..image_files.picture import FORMATS, READ_ONLY, Picture
+from ..image_files.reading import open_file
+from ..image_files.writing import Rows, check_holds, check_writable, write_images
 from ..restoration.restorer import Restorer
 from ..restoration.streaming import Stream
 from ..restoration.tiles import TileSettings
-from ..text import shown
+from ..text import listed, shown
 from .options import UsageError
-from .output import report_error, sentence, why_not_overwritten
+from .output import report_error, report_warning, sentence, why_not_overwritten
 from .processes import join_processes
 
 _FEW_BITS = 14
@@ -71,6 +73,26 @@ def restore(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def prepared(picture: Picture, target: Path, white: int | None) -> tuple[Picture, list[str]]:
+    """Apply ``--white``, and leave out an opaque alpha that a JPEG file cannot hold.
+
+    Returns the picture, and what the user should know of it: ends of sentences about its file.
+    """
+    notes = list(picture.notes)
+    if picture.metadata.bit_depth == 16:
+        if white is not None:
+            picture = picture.with_white(white)
+        elif 0 < (bits := picture.brightest().bit_length()) <= _FEW_BITS:
+            notes.append(
+                f"uses {bits} of its 16 bits; if its white is {2**bits - 1}, pass --white "
+                f"{2**bits - 1}, or it is restored as a nearly black picture"
+            )
+    # An alpha that is not opaque is refused when the file is written.
+    if FORMATS.get(target.suffix.lower()) == "JPEG" and picture.shape[2] in (2, 4):
+        picture = picture.without_alpha() if picture.is_opaque() else picture
+    return picture, notes
+
+
 def restore_file(
     restorer: Restorer,
     source: Path,
@@ -81,7 +103,8 @@ def restore_file(
     show_progress: bool,
     white: int | None = None,
 ) -> str:
-    """Restore one image file by rows. A picture larger than the memory is kept beside the target.
+    """Restore one image file by rows: its picture, or its pages or frames one by one. A picture
+    larger than the memory is kept beside the target.
 
     Args:
         label: Name of the progress bar, which a terminal shows where ``show_progress`` is true.
@@ -91,41 +114,61 @@ def restore_file(
         The line to print: names, sizes and seconds.
     """
     started = time.perf_counter()
-    picture = open_image(source, scratch=target.parent)
-    notes = list(picture.notes)
-    if picture.metadata.bit_depth == 16:
-        if white is not None:
-            picture = picture.with_white(white)
-        elif 0 < (bits := picture.brightest().bit_length()) <= _FEW_BITS:
-            notes.append(
-                f"uses {bits} of its 16 bits; if its white is {2**bits - 1}, pass --white "
-                f"{2**bits - 1}, or it is restored as a nearly black picture"
-            )
-    if FORMATS.get(target.suffix.lower()) == "JPEG" and picture.shape[2] in (2, 4):
-        # What is not opaque is refused below.
-        picture = picture.without_alpha() if picture.is_opaque() else picture
-    for note in notes:
-        tqdm.write(f"swinir: warning: {shown(source)} {note}.", file=sys.stderr)
-    height, width, channels = picture.shape
+    file = open_file(source, scratch=target.parent)
+    check_holds(target, file.count, file.kind)
+    for warning in file.warnings:
+        report_warning(f"{shown(source)} {warning}.")
     scale = restorer.model.scale
-    shape = (height * scale, width * scale, channels)
-    check_writable(target, shape)
-    stream = Stream(restorer, picture, tiles)
-    plan = stream.plan
-    if len(plan.tiles) > 1:
-        tqdm.write(f"{label}: {plan.summary()}", file=sys.stderr)
-    disable = None if show_progress else True
-    with tqdm(
-        total=plan.pixels, desc=label, unit="px", unit_scale=True, leave=False, disable=disable
-    ) as bar:
+    height, width = file.sizes[0]
 
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def bands(stream: Stream, name: str) -> Iterator[np.ndarray]:
+        disable = None if show_progress else True
+        with tqdm(
+            total=stream.plan.pixels,
+            desc=name,
+            unit="px",
+            unit_scale=True,
+            leave=False,
+            disable=disable,
+        ) as bar:
 
-        write_image(target, stream.bands(progress), shape, picture.metadata, overwrite)
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield from stream.bands(progress)
+
+    noted: set[str] = set()
+
+    def restored(picture: Picture, number: int) -> Rows:
+        picture, notes = prepared(picture, target, white)
+        for note in notes:
+            if note not in noted:
+                report_warning(f"{shown(source)} {note}.")
+        noted.update(notes)
+        height, width, channels = picture.shape
+        shape = (height * scale, width * scale, channels)
+        check_writable(target, shape)
+        stream = Stream(restorer, picture, tiles)
+        if number == 1 and len(stream.plan.tiles) > 1:
+            tqdm.write(f"{label}: {stream.plan.summary()}", file=sys.stderr)
+        name = f"{label}, {file.kind} {number} of {file.count}" if file.count > 1 else label
+        return Rows(bands(stream, name), shape, picture.metadata.enlarged(scale))
+
+    left_out = write_images(
+        target,
+        map(restored, file.pictures, range(1, file.count + 1)),
+        [(height * scale, width * scale) for height, width in file.sizes],
+        overwrite,
+    )
+    file_format = FORMATS[target.suffix.lower()]
+    if file.is_gif:
+        report_warning(f"{shown(source)} is written as {file_format}; GIF holds 256 colours only.")
+    if left_out:
+        report_warning(f"{shown(target)} lacks what was not kept: {listed(left_out, 20)}.")
+    many = f"{file.count} {file.kind}s of " if file.count > 1 else ""
     return (
-        f"{shown(source)} ({width} x {height}) -> "
+        f"{shown(source)} ({many}{width} x {height}) -> "
         f"{shown(target)} ({width * scale} x {height * scale}) "
         f"in {time.perf_counter() - started:.1f} s"
     )
@@ -140,7 +183,7 @@ def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     found, plan, failures, finished = [], [], 0, 0
     for name in args.inputs:
         try:
-            found += find_images([name], args.output)
+            found += find_images([name], args.output, [*FORMATS, *READ_ONLY])
         except ImageError as error:
             report_error(error)
             failures += 1

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +11,12 @@ import PIL.Image
 from ..errors import ImageError
 from ..file_names import folded
 from ..files import nearest
-from .picture import FORMATS
+from .picture import FORMATS, READ_ONLY
 
 
-def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple[Path, Path]]:
+def find_images(
+    inputs: Sequence[str], output: Path | None = None, suffixes: Collection[str] = FORMATS
+) -> list[tuple[Path, Path]]:
     """Find every image that files, folders and glob patterns name, with its path in the output.
 
     A name that exists is taken literally, whatever characters it has. Folders are searched to any
@@ -23,7 +25,7 @@ def find_images(inputs: Sequence[str], output: Path | None = None) -> list[tuple
 
     Raises ImageError for a name that leads to no image.
     """
-    return [image for name in inputs for image in _find(name, output)]
+    return [image for name in inputs for image in _find(name, output, suffixes)]
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -33,7 +35,7 @@ def images_in(folder: Path) -> list[Path]:
     Returns paths relative to ``folder``, in an order that depends neither on the disk nor on the
     system.
     """
-    return _images(folder, (inner.relative_to(folder) for inner in folder.rglob("*")))
+    return _images(folder, _inside(folder), FORMATS)
 
 
 def plan_outputs(
@@ -65,11 +67,15 @@ def plan_outputs(
             return [(path, output) for path, _ in found]
         _check_folder(output)
     plan = [
-        (path, output / (inside.with_suffix(suffix) if suffix else inside))
+        (path, output / inside.with_suffix(suffix or _result_suffix(inside)))
         for path, inside in found
     ]
     _check_distinct(plan)
     return plan
+
+
+def _result_suffix(path: Path) -> str:
+    return READ_ONLY.get(path.suffix.lower(), path.suffix)
 
 
 def _check_distinct(plan: Sequence[tuple[Path, Path]]) -> None:
@@ -95,21 +101,21 @@ def _check_distinct(plan: Sequence[tuple[Path, Path]]) -> None:
         written[key] = source, target
 
 
-def _find(name: str, output: Path | None) -> list[tuple[Path, Path]]:
+def _find(name: str, output: Path | None, suffixes: Collection[str]) -> list[tuple[Path, Path]]:
     path = Path(name)
     with _naming(path):
         if path.is_dir():
-            found = _without_results(path, images_in(path), output)
+            found = _without_results(path, _images(path, _inside(path), suffixes), output)
             missing = "is in this folder"
         elif path.exists():
-            if path.suffix.lower() not in FORMATS:
-                raise ImageError(f"{path}: the name must end in one of {', '.join(FORMATS)}.")
+            if path.suffix.lower() not in suffixes:
+                raise ImageError(f"{path}: the name must end in one of {', '.join(suffixes)}.")
             return [(path, Path(path.name))]
         elif glob.has_magic(name):
             folder, pattern = _split_pattern(path)
             # Path.glob refuses some patterns that shells accept.
             matches = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207
-            found = _without_results(folder, _images(folder, map(Path, matches)), output)
+            found = _without_results(folder, _images(folder, map(Path, matches), suffixes), output)
             missing = "matches this pattern"
         else:
             raise ImageError(f"{path}: no such file or folder.")
@@ -127,12 +133,16 @@ def _split_pattern(path: Path) -> tuple[Path, str]:
     return folder, str(Path(*parts))
 
 
-def _images(folder: Path, candidates: Iterable[Path]) -> list[Path]:
+def _inside(folder: Path) -> Iterator[Path]:
+    return (inner.relative_to(folder) for inner in folder.rglob("*"))
+
+
+def _images(folder: Path, candidates: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
     """Sort those candidates, relative to ``folder``, that are image files and not hidden."""
 
     def wanted(inside: Path) -> bool:
         hidden = any(part.startswith(".") and part != ".." for part in inside.parts)
-        return not hidden and inside.suffix.lower() in FORMATS
+        return not hidden and inside.suffix.lower() in suffixes
 
     # By its parts, because Windows compares paths without regard to capitals.
     in_order = sorted(filter(wanted, candidates), key=lambda inside: inside.parts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import numpy as np
@@ -12,6 +12,7 @@ import PIL.Image
 from PIL import ImageCms
 
 from ..images.levels import to_floats, to_integers
+from .metadata import Metadata
 
 FORMATS = {
     ".png": "PNG",
@@ -23,29 +24,15 @@ FORMATS = {
 }
 """Format of each file-name suffix, in lower case."""
 
+READ_ONLY = {".gif": ".png", ".apng": ".png"}
+"""Further suffixes that ``swinir restore`` reads, and those of their results: GIF knows 256
+colours, and .apng is PNG."""
+
 Conversion = Callable[[np.ndarray], np.ndarray]
 """Samples (h, w, S) as a file has them to colours: float32 (h, w, C) in 0..1, C of 1 to 4."""
 
 _STRIP = 64
 """Rows converted at a time."""
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """Contents of an image file besides its pixels that survive restoration."""
-
-    bit_depth: int = 8
-    """Bits a sample in the file: 8 or 16."""
-
-    icc_profile: bytes | None = None
-    """ICC profile that fits the colours; None where the file had none."""
-
-    exif: bytes | None = None
-    """EXIF block beginning with ``Exif\\0\\0``, without orientation and pixel dimensions; None for
-    TIFF files, in which it is neither read nor written."""
-
-    white: int | None = None
-    """Level of white in a file of 16 bits that does not use them all; None for the highest."""
 
 
 @dataclass
@@ -57,7 +44,7 @@ class Picture:
 
     to_colours: Conversion
 
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
 
     notes: tuple[str, ...] = ()
     """What a user should know of the file beside its pixels: sentences that begin with a verb."""
@@ -108,6 +95,22 @@ class Picture:
         return levels
 
 
+@dataclass
+class Page:
+    """A picture on its way to a file: a page, a frame, or the only one."""
+
+    strips: Iterator[np.ndarray]
+    """Integers (h, W, C) of ``metadata.bit_depth`` bits, from top to bottom."""
+
+    rows: int
+    """Rows of each strip but the last, which may have fewer."""
+
+    shape: tuple[int, int, int]
+    """(H, W, C) of all strips together, C of 1 to 4."""
+
+    metadata: Metadata
+
+
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     """Apply an EXIF orientation, 1 to 8, to samples (H, W, S); other values mean upright.
 
@@ -120,6 +123,12 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]
     return samples
+
+
+def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Height and width after an EXIF orientation is applied."""
+    height, width = size
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def from_inks(profile: bytes | None, inverted: bool = False) -> Conversion:

@@ -53,7 +53,7 @@ NOT_READABLE = {
     # name: file, what the message says
     "empty": (b"", "empty"),
     "text": (b"hello, world", "not a PNG, JPEG, WebP or TIFF"),
-    "gif": (pillow(RGB, "GIF"), "not a PNG, JPEG, WebP or TIFF"),
+    "animated gif": (pillow(RGB, "GIF", save_all=True, append_images=[GRAY]), "2 frames"),
     "truncated png": (pillow(RGBA, "PNG")[:400], "damaged"),
     "truncated jpeg": (pillow(RGB, "JPEG")[:-200], "damaged"),
     "truncated webp": (pillow(RGB, "WEBP")[:100], "damaged"),
@@ -70,7 +70,7 @@ NOT_READABLE = {
     "two pages in a circle": (followed(TWO_PAGES, 0), "2 pages"),
     "more pages than are counted": (
         followed(pillow(GRAY, "TIFF", save_all=True, append_images=[GRAY] * 109), 104),
-        "100 pages",
+        "110 pages",
     ),
     "float tiff": (tiff(DEEP.astype(np.float32), photometric="rgb"), "32-bit IEEEFP"),
     "32-bit tiff": (tiff(DEEP.astype(np.uint32), photometric="rgb"), "32-bit UINT"),

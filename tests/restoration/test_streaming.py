@@ -26,7 +26,8 @@ from swinir_core import Cancelled, Restorer, SwinIR, TileSettings
 from swinir_core.cli.restore import restore_file
 from swinir_core.errors import ImageError
 from swinir_core.image_files import writing
-from swinir_core.image_files.picture import Metadata, Picture
+from swinir_core.image_files.metadata import Metadata
+from swinir_core.image_files.picture import Picture
 from swinir_core.image_files.reading import open_image
 from swinir_core.images.levels import to_floats
 from swinir_core.restoration import restorer as restorer_module
@@ -331,17 +332,17 @@ import torch
 from swinir_core import Restorer, TileSettings
 from swinir_core.cli.restore import restore_file
 from swinir_core.image_files import scratch
-from swinir_core.image_files.picture import Metadata
+from swinir_core.image_files.metadata import Metadata
 from swinir_core.image_files.reading import open_image
-from swinir_core.image_files.tiff import write_tiff
+from swinir_core.image_files.writing import write_image
 from tests.support.models import PretendModel
 
 class Gray(PretendModel):
     in_channels = 1
 
 torch.set_num_threads(1)
-strips = (np.full((100, 3000, 1), number, np.uint8) for number in range(30))
-write_tiff(Path("in.tif"), strips, 100, (3000, 3000, 1), Metadata())
+rows = (np.full((100, 3000, 1), number / 255, np.float32) for number in range(30))
+write_image(Path("in.tif"), rows, (3000, 3000, 1), Metadata())
 # Deflated without becoming smaller.
 large = {"rowsperstrip": 20, "compression": "deflate", "compressionargs": {"level": 0}}
 tifffile.imwrite("large.tif", np.zeros((12800, 12800), np.uint8), **large)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from swinir_core.image_files.picture import Metadata
+from swinir_core.image_files.metadata import Metadata
 from swinir_core.image_files.reading import open_image
 from swinir_core.image_files.writing import write_image as write_rows
 
@@ -25,7 +25,11 @@ class Image:
 
 def read_image(path: str | Path) -> Image:
     picture = open_image(path)
-    return Image(picture.rows(0, picture.shape[0]), **vars(picture.metadata))
+    return Image(picture.rows(0, picture.shape[0]), *_known(picture.metadata))
+
+
+def _known(metadata: Metadata) -> tuple[int, bytes | None, bytes | None]:
+    return metadata.bit_depth, metadata.icc_profile, metadata.exif
 
 
 def write_image(path: str | Path, image: Image, overwrite: bool = False) -> None:
