@@ -33,6 +33,6 @@ def _known(metadata: Metadata) -> tuple[int, bytes | None, bytes | None]:
 
 
 def write_image(path: str | Path, image: Image, overwrite: bool = False) -> None:
-    metadata = Metadata(image.bit_depth, image.icc_profile, image.exif, image.white)
+    metadata = Metadata(image.bit_depth, image.icc_profile, image.exif, white=image.white)
     height, width, channels = image.pixels.shape
     write_rows(path, [image.pixels], (height, width, channels), metadata, overwrite)
