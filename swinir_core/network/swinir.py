@@ -149,7 +149,7 @@ class SwinIR(nn.Module):
         x = (x - mean) * config.img_range
         # What the plan has to know of the features: their shape, and the type they will have.
         kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        dtype = autocast_dtype(x.device.type) or x.dtype
         sides = [side // config.start_unshuffle for side in x.shape[-2:]]
         features = x.new_empty(1, dtype=dtype).expand(len(x), config.embed_dim, *sides)
         sweeps = Sweeps(report, self.sweeps)
@@ -286,6 +286,14 @@ class ResidualGroup(nn.Module):
         for block in self.blocks:
             x = block(x, plan)
         return x
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """Return the type that convolutions compute in under ``torch.autocast``, or None without it."""
+    # Asking for a kind of device that has no autocast, such as meta, is an error since torch 2.13.
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return None
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -21,6 +21,7 @@ from swinir_core.checkpoints import models, names
 from swinir_core.checkpoints.names import check_name
 from swinir_core.file_names import windows_fault
 from swinir_core.image_files import finding as image_files
+from swinir_core.image_files.picture import FORMATS
 from swinir_core.training import data as training_data
 from swinir_core.training.data import Patches, Photos
 from swinir_core.training.settings.settings import as_toml
@@ -56,6 +57,9 @@ class WindowsPath(PureWindowsPath):
 
     def glob(self, _: str) -> list[WindowsPath]:
         return []
+
+    def absolute(self) -> WindowsPath:
+        return self
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def test_images_come_in_one_order_on_every_system(disk: type[WindowsPath]) -> No
         if path is PurePosixPath:
             orders.append([p.as_posix() for p in sorted(candidates)])
         else:
-            found = image_files._images(folder, candidates)  # pyright: ignore
+            found = image_files._images(folder, candidates, FORMATS)  # pyright: ignore
             orders.append([inside.as_posix() for inside in found])
     assert orders[0] == orders[1]
 
