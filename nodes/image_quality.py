@@ -93,7 +93,12 @@ class SwinIRImageQuality(io.ComfyNode):
 
         quality = compare(image, reference, border, channel == LUMA, scored)
         host.show_text(cls, str(quality))
+        # More digits than anyone compares fill the nodes that show a number.
+        psnr, ssim = round(quality.psnr, 4), round(quality.ssim, 6)
         # For whoever runs the graph by the API. JSON has no number for infinity.
-        psnr = quality.psnr if math.isfinite(quality.psnr) else None
-        shown = {"text": [str(quality)], "psnr": [psnr], "ssim": [quality.ssim]}
-        return io.NodeOutput(quality.psnr, quality.ssim, ui=shown)
+        shown = {
+            "text": [str(quality)],
+            "psnr": [psnr if math.isfinite(psnr) else None],
+            "ssim": [ssim],
+        }
+        return io.NodeOutput(psnr, ssim, ui=shown)

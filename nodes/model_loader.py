@@ -69,8 +69,8 @@ class SwinIRModelLoader(io.ComfyNode):
             outputs=[
                 io.UpscaleModel.Output(
                     tooltip=(
-                        "Connect it to SwinIR Restore, or to any other node that takes an "
-                        "upscale model."
+                        "Connect it to Upscale or Restore (SwinIR), or to any other node that "
+                        "takes an upscale model."
                     ),
                 ),
             ],
@@ -120,7 +120,8 @@ def advised(error: OtherNetworkError) -> str:
     if error.is_upscaler is False:
         return str(error)
     doubt = "" if error.is_upscaler else "If this is an upscale model, "
-    advice = f'{doubt}load it with "Load Upscale Model" and connect that to SwinIR Restore'
+    restore = '"Upscale or Restore (SwinIR)"'
+    advice = f'{doubt}load it with "Load Upscale Model" and connect that to {restore}'
     return f"{advice[0].upper()}{advice[1:]}: {error}"
 
 

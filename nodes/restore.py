@@ -38,7 +38,7 @@ class SwinIRRestore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="SwinIRRestore",
-            display_name="SwinIR Restore",
+            display_name="Upscale or Restore (SwinIR)",
             category="image/upscaling",
             description=(
                 "Enlarges, denoises or deblocks images with a SwinIR model: whole images where "

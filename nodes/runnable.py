@@ -45,7 +45,7 @@ def to_runnable(upscale_model: Any) -> Runnable:
     if not isinstance(upscale_model, ImageModelDescriptor):
         kind = type(upscale_model).__name__
         raise ValueError(
-            f"SwinIR Restore runs upscale models; what is connected is of type {kind}."
+            f"Upscale or Restore (SwinIR) runs upscale models; what is connected is of type {kind}."
         )
     if isinstance(upscale_model.model, SpandrelSwinIR):
         return _rebuilt(upscale_model)

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core.degradation.samples import SAMPLES, degraded, read_sample, views
+from ..swinir_core.degradation.samples import ALL, SAMPLES, degraded, read_samples, views
 from . import host
 
 NO_JPEG = 100
@@ -32,10 +32,10 @@ class SwinIRSampleImage(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "picture",
-                    options=list(SAMPLES),
+                    options=[*SAMPLES, ALL],
                     tooltip=(
-                        "The photograph. All of them are in the public domain or CC0; change it "
-                        "to see another subject."
+                        "The photograph; all gives a batch of all four, cut to one size. They are "
+                        "in the public domain or CC0. Change it to see another subject."
                     ),
                 ),
                 io.Int.Input(
@@ -100,9 +100,9 @@ class SwinIRSampleImage(io.ComfyNode):
                     max=240,
                     optional=True,
                     tooltip=(
-                        "How many pictures are supplied. 1 is the whole photograph; more are views "
-                        "of three quarters of it that move across, each with noise of its own, as "
-                        "the frames of a short video."
+                        "How many views of a photograph are supplied. 1 is the whole of it; more "
+                        "are three quarters that move across, each with noise of its own, as the "
+                        "frames of a short video."
                     ),
                 ),
             ],
@@ -134,10 +134,11 @@ class SwinIRSampleImage(io.ComfyNode):
         frames: int = 1,
     ) -> io.NodeOutput:
         quality = None if jpeg_quality == NO_JPEG else jpeg_quality
+        pictures = [view for whole in read_samples(picture) for view in views(whole, frames)]
         images, originals = zip(
             *(
                 degraded(view, shrink, noise, quality, gray, seed + number)
-                for number, view in enumerate(views(read_sample(picture), frames))
+                for number, view in enumerate(pictures)
             ),
             strict=True,
         )

@@ -21,8 +21,9 @@ class SwinIRTileSettings(io.ComfyNode):
             display_name="SwinIR Tile Settings",
             category="image/upscaling",
             description=(
-                "Says when and how SwinIR Restore cuts an image into tiles. Without this node it "
-                "processes the whole image at once, and cuts only what does not fit the memory."
+                "Says when and how Upscale or Restore (SwinIR) cuts an image into tiles. Without "
+                "this node it processes the whole image at once, and cuts only what does not fit "
+                "the memory."
             ),
             search_aliases=["swinir", "tile", "tiling", "overlap", "seams", "memory"],
             inputs=[
@@ -108,7 +109,7 @@ class SwinIRTileSettings(io.ComfyNode):
             outputs=[
                 TileSettingsType.Output(
                     display_name="tile_settings",
-                    tooltip="Connect it to the tile_settings input of SwinIR Restore.",
+                    tooltip="Connect it to the tile_settings input of Upscale or Restore (SwinIR).",
                 ),
             ],
         )

@@ -86,7 +86,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
         else:
             raise ValueError(
                 f"This SwinIR takes {self.input_channels} channels, the image has {channels}. "
-                f"SwinIR Restore accepts gray images and images with alpha."
+                "Upscale or Restore (SwinIR) accepts gray images and images with alpha."
             )
         restored = torch.cat([self.model(single[None]).clamp_(0, 1) for single in inputs])
         return restored.view(batch, channels, height * self.scale, width * self.scale)

@@ -6,8 +6,9 @@ To be run by the Python of the host, whose folder is ``COMFYUI_PATH``, else ``~/
         --json benchmarks/results/host.json
 
 One file of weights goes through "Load Upscale Model" and "Upscale Image (using Model)", and through
-"Load SwinIR Model" and "SwinIR Restore" without settings. Loading is not timed; all from image to
-image is: tiles, transfers, clamping. Otherwise measured as ``swinir benchmark`` does it.
+"Load SwinIR Model" and "Upscale or Restore (SwinIR)" without settings. Loading is not timed; all
+from image to image is: tiles, transfers, clamping. Otherwise measured as ``swinir benchmark`` does
+it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from ..errors import CheckpointError
-from ..network.config import DIV2K_MEAN, SwinIRConfig
+from ..network.config import DIV2K_MEAN, TASKS, SwinIRConfig
 from ..network.swinir import SwinIR
 from .checkpoint import CONFIG_KEY, Checkpoint, read_checkpoint
 from .names import MEAN_NAMES, RANGES, WEIGHTS, bundled_file
@@ -42,7 +42,7 @@ class ModelInfo:
 
 
 def bundled_models() -> list[ModelInfo]:
-    """Every model in the package, the default first, the rest sorted by name.
+    """Every model in the package, in the order of the tasks and by scale, the default first.
 
     Only the headers of the files are read, and only once in a process.
     """
@@ -58,7 +58,7 @@ def _read_bundled() -> tuple[ModelInfo, ...]:
         config = SwinIRConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
         description, scores = metadata["description"], json.loads(metadata["scores"])
         models.append(ModelInfo(path.stem, config.task, config.scale, path, description, scores))
-    return tuple(sorted(models, key=lambda model: model.name != DEFAULT_MODEL))
+    return tuple(sorted(models, key=lambda model: (TASKS.index(model.task), model.scale)))
 
 
 def with_pixels(checkpoint: Checkpoint, mean: str | None, img_range: str | None) -> Checkpoint:

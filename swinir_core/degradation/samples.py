@@ -24,6 +24,9 @@ _FILES = {
 SAMPLES = tuple(_FILES)
 """Names of the pictures."""
 
+ALL = "all"
+"""In place of a name: every picture."""
+
 
 def read_sample(name: str) -> np.ndarray:
     """Read a bundled picture, float32 (H, W, 3) in 0..1. Raises ``ValueError`` for other names."""
@@ -31,6 +34,20 @@ def read_sample(name: str) -> np.ndarray:
         raise ValueError(f"There is no sample picture {name!r}; choose {', '.join(SAMPLES)}.")
     with PIL.Image.open(_FOLDER / _FILES[name]) as picture:
         return to_floats(np.asarray(picture))
+
+
+def read_samples(choice: str) -> list[np.ndarray]:
+    """Read the bundled picture of this name, or all of them, cut at their middle to the largest
+    size that all have. Raises ``ValueError`` for other names."""
+    if choice != ALL:
+        return [read_sample(choice)]
+    pictures = [read_sample(name) for name in SAMPLES]
+    height, width = (min(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    corners = [((p.shape[0] - height) // 2, (p.shape[1] - width) // 2) for p in pictures]
+    return [
+        picture[top : top + height, left : left + width]
+        for picture, (top, left) in zip(pictures, corners, strict=True)
+    ]
 
 
 def views(image: np.ndarray, count: int) -> list[np.ndarray]:

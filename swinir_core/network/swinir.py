@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 
 from ..reports import Report, to_nobody
 from .config import SwinIRConfig
@@ -148,7 +149,6 @@ class SwinIR(nn.Module):
         x = pad_to_multiple(x, config.alignment)
         x = (x - mean) * config.img_range
         # What the plan has to know of the features: their shape, and the type they will have.
-        kind = x.device.type
         dtype = autocast_dtype(x.device.type) or x.dtype
         sides = [side // config.start_unshuffle for side in x.shape[-2:]]
         features = x.new_empty(1, dtype=dtype).expand(len(x), config.embed_dim, *sides)
@@ -291,7 +291,7 @@ class ResidualGroup(nn.Module):
 def autocast_dtype(device_type: str) -> torch.dtype | None:
     """Return the type that convolutions compute in under ``torch.autocast``, or None without it."""
     # Asking for a kind of device that has no autocast, such as meta, is an error since torch 2.13.
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    if is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return None
 

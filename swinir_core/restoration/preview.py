@@ -11,8 +11,9 @@ from ..images.levels import to_integers
 from .execution import Job
 from .tiles import Span
 
-SIDE = 512
-"""Longest side of a preview, in pixels."""
+SIDE = 1024
+"""Longest side of a preview, in pixels. Smaller results are shown as large as they are, because
+hosts write the size of a preview under it, where it reads as that of the result."""
 
 
 class Preview:

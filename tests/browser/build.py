@@ -2,9 +2,8 @@
 
 python -m tests.browser.build [NAME ...]
 
-Needs playwright, Chromium and a ComfyUI (COMFYUI_PATH, else ~/ComfyUI). Examples whose models the
-host does not list are drawn and saved, but not run; so are those that need a real checkpoint, for
-the random one that is brought makes no picture. Their thumbnails show the graph.
+Needs playwright, Chromium and a ComfyUI (COMFYUI_PATH, else ~/ComfyUI). Examples that need a file
+of the user's are drawn and saved, but not run; their thumbnails show what the SwinIR in them does.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from tests.browser.frontend import Frontend, find_chromium, open_frontend, view_of
-from tests.browser.pictures import SIDE, before_and_after, save_jpeg, save_screenshot
+from tests.browser.pictures import before_and_after, save_jpeg, save_screenshot
 from tests.browser.supplies import bring_checkpoint, bring_upscale_model, make_checkpoint
 from tests.browser.workflows import WORKFLOWS, Workflow
 from tests.host.comfy_host import ComfyHost
@@ -70,28 +69,33 @@ def build(workflow: Workflow, frontend: Frontend) -> str:
     write(workflow.name, graph, frontend)
     frontend.show_all()
 
+    thumbnail = EXAMPLES / f"{workflow.name}.jpg"
     missing = ", ".join(value for _, _, value in frontend.missing_choices())
-    if missing or workflow.wants == "checkpoint":
-        save_jpeg(close_up(frontend, workflow.number("restore")), EXAMPLES / f"{workflow.name}.jpg")
-        why = f"the host has no {missing}" if missing else "a random checkpoint shows nothing"
-        done = f"saved, NOT RUN: {why}"
-    else:
-        result = frontend.run()
-        if not result.succeeded:
-            raise RuntimeError(f"{workflow.name}: {result.error}")
-        before, after = (
-            result.images(str(workflow.number(key)))[-1] for key in ("before", "after")
-        )
-        thumbnail = before_and_after(before, after, workflow.focus)
-        save_jpeg(thumbnail, EXAMPLES / f"{workflow.name}.jpg")
-        frontend.wait_for_quiet()
+    if workflow.stand_in is None:
+        save_jpeg(run(workflow, frontend), thumbnail)
         if overlaps := frontend.overlaps():
             raise RuntimeError(f"{workflow.name}: these nodes overlap after a run: {overlaps}")
         done = "saved and run"
+    else:
+        why = f"the host has no {missing}" if missing else "a random checkpoint shows nothing"
+        done = f"saved, NOT RUN: {why}"
     screenshot = frontend.screenshot()
     screenshot.thumbnail((SCREENSHOT_WIDTH, SCREENSHOT_WIDTH), Image.Resampling.LANCZOS)
     save_screenshot(screenshot, SCREENSHOTS / workflow.slug, MOST_SCREENSHOT_BYTES)
+    if workflow.stand_in is not None:
+        frontend.draw(workflow.stand_in)
+        save_jpeg(run(workflow.stand_in, frontend), thumbnail)
     return done
+
+
+def run(workflow: Workflow, frontend: Frontend) -> Image.Image:
+    """Run what is drawn; return its thumbnail."""
+    result = frontend.run()
+    if not result.succeeded:
+        raise RuntimeError(f"{workflow.name}: {result.error}")
+    before, after = (result.images(str(workflow.number(key)))[-1] for key in ("before", "after"))
+    frontend.wait_for_quiet()
+    return before_and_after(before, after, workflow.focus)
 
 
 def write(name: str, graph: dict[str, Any], frontend: Frontend) -> None:
@@ -103,17 +107,6 @@ def write(name: str, graph: dict[str, Any], frontend: Frontend) -> None:
         node["size"] = [round(value) for value in node["size"]]
     text = json.dumps(graph, indent=2, ensure_ascii=False)
     (EXAMPLES / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def close_up(frontend: Frontend, node: int) -> Image.Image:
-    """A square of the canvas around a node, for workflows that cannot run here."""
-    region = 440  # Canvas pixels.
-    x, y, width, _ = frontend.page.evaluate(
-        "(id) => { const n = app.graph.getNodeById(id); return [...n.pos, ...n.size]; }", node
-    )
-    picture = frontend.square(x + width / 2 - region / 2, y - 60, region)
-    frontend.show_all()
-    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":

@@ -205,14 +205,6 @@ class Frontend:
         """Zoom so that the whole graph is seen beside the frontend's own bars."""
         self.look(view_of(self.bounds(), self._size))
 
-    def square(self, left: float, top: float, side: float) -> Image.Image:
-        """What the canvas shows there, in the order of a thousand pixels wide and high."""
-        room = self._size[1] - MARGINS[1] - MARGINS[3]
-        scale = room / side
-        self.look({"scale": scale, "offset": [500 / scale - left, MARGINS[1] / scale - top]})
-        picture = Image.open(io.BytesIO(self.page.screenshot()))
-        return picture.crop((500, MARGINS[1], 500 + room, MARGINS[1] + room))
-
     def look(self, view: dict[str, Any]) -> None:
         self.page.evaluate(
             "(view) => { Object.assign(app.canvas.ds, view);"

@@ -34,6 +34,16 @@ def test_the_folder_holds_every_workflow_and_its_thumbnail_and_nothing_else() ->
     assert {path.name for path in saved.FOLDER.iterdir()} == wanted
 
 
+def test_names_put_the_workflows_in_order() -> None:
+    names = [workflow.name for workflow in WORKFLOWS]
+    assert names == sorted(names)
+
+
+@each_workflow
+def test_a_workflow_runs_for_its_thumbnail_or_another_one_does(workflow: Workflow) -> None:
+    assert (workflow.stand_in is None) == (workflow.wants is None)
+
+
 @each_workflow
 def test_a_saved_workflow_is_the_described_one(workflow: Workflow) -> None:
     """Fails when a description was changed and ``build.py`` was not run."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import swinir_core
 from swinir_core.checkpoints.names import check_name
-from swinir_core.degradation.samples import SAMPLES, degraded, read_sample, views
+from swinir_core.degradation.samples import ALL, SAMPLES, degraded, read_sample, read_samples, views
 from swinir_core.images import metrics
 from swinir_core.images.quality import compare
 from swinir_core.images.resize import bicubic_resize
@@ -44,6 +44,13 @@ def test_every_sample_file_is_listed_and_small() -> None:
 def test_an_unknown_sample_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no sample picture '\.\./secret'; choose cat, coffee"):
         read_sample("../secret")
+
+
+def test_all_samples_make_a_batch() -> None:
+    pictures = read_samples(ALL)
+    assert [picture.shape for picture in pictures] == [(150, 225, 3)] * len(SAMPLES)
+    np.testing.assert_array_equal(pictures[0], read_sample("cat"))
+    np.testing.assert_array_equal(pictures[1], read_sample("coffee")[21:171, 37:262])
 
 
 def test_nothing_chosen_changes_nothing() -> None:

@@ -20,9 +20,9 @@ from .tasks import (
 
 WORKFLOWS: tuple[Workflow, ...] = (
     UPSCALE_PHOTO,
+    REAL_WORLD,
     DENOISE_PHOTO,
     REMOVE_JPEG,
-    REAL_WORLD,
     GRAY_IMAGE,
     AFTER_DIFFUSION,
     SECOND_PASS,

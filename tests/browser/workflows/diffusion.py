@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from .graph import Node, Workflow
-from .parts import CHECKPOINT, CHECKPOINT_PAGE, X2, X4, after, before, model, restore, sample
+from .graph import CAT, SPOON, Node, Workflow
+from .parts import (
+    CHECKPOINT,
+    CHECKPOINT_PAGE,
+    X2,
+    X4,
+    after,
+    before,
+    model,
+    restore,
+    sample,
+    simple,
+)
 
 POSITIVE = "photograph of a cat in a garden, detailed fur, soft morning light"
 NEGATIVE = "blurry, low quality, text, watermark"
@@ -57,7 +68,7 @@ def decode(latent: str) -> Node:
 
 
 AFTER_DIFFUSION = Workflow(
-    "Upscale after diffusion",
+    "06 Upscale after diffusion",
     f"""
 # Enlarge what a diffusion model made
 
@@ -96,15 +107,16 @@ result. The seeds are fixed, so that trying another model does not sample again.
         ),
         (
             (decode("second.LATENT"), model(X2)),
-            (restore("decode.IMAGE"),),
-            (before("decode.IMAGE", "Before: 768x768"),),
-            (after(title="After: 1536x1536", large=False),),
+            (restore("decode.IMAGE"), before("decode.IMAGE", "Before: 768x768")),
+            (after(title="After: 1536x1536"),),
         ),
     ),
+    focus=SPOON,
+    stand_in=simple("", "", X2, "coffee", SPOON),
 )
 
 SECOND_PASS = Workflow(
-    "Upscale and add detail by sampling",
+    "07 Upscale and add detail by sampling",
     """
 # Enlarge with SwinIR, then add detail by sampling
 
@@ -148,7 +160,8 @@ sampler, in its place.
             prompts(),
             (sampler("detail", "Add detail", "encode.LATENT", 0.3),),
             (decode("detail.LATENT"),),
-            (after("decode.IMAGE", "With detail", large=False),),
+            (after("decode.IMAGE", "With detail"),),
         ),
     ),
+    stand_in=simple("", "", X4, "cat", CAT),
 )

@@ -13,9 +13,12 @@ BRINGS: dict[str, Wants] = {
 }
 """Nodes that name a file the user brings."""
 
-PICTURE, LARGE_PICTURE = (340, 300), (540, 480)
+Size: TypeAlias = tuple[int, int]
 
-SIZES: dict[str, tuple[int, int]] = {
+PICTURE, LARGE_PICTURE = (340, 300), (540, 480)
+"""Room for a picture that keeps its size, and for one that is enlarged."""
+
+SIZES: dict[str, Size] = {
     "CLIPTextEncode": (320, 140),
     "PreviewAny": (340, 130),
     "PreviewImage": PICTURE,
@@ -38,6 +41,7 @@ LEAST_WIDTH = 300
 NOTE_WIDTH = 340
 
 CAT, COFFEE, ROCKET, ASTRONAUT = (0.39, 0.38), (0.48, 0.35), (0.62, 0.8), (0.47, 0.35)
+COLLAR, SPOON, TOWER, MIDDLE = (0.45, 0.75), (0.63, 0.68), (0.1, 0.35), (0.5, 0.5)
 """What is worth a look in each sample picture."""
 
 
@@ -54,7 +58,7 @@ class Node:
     links: dict[str, str] = field(default_factory=dict)
     download: str = ""
     """Where the frontend can fetch the model file this node names; empty where there is none."""
-    room: tuple[int, int] = (LEAST_WIDTH, 0)
+    room: Size = (LEAST_WIDTH, 0)
     """Least width and height in canvas pixels, where ``SIZES`` does not say more."""
     above: int = 0
     """Canvas pixels kept free above, for links to pass."""
@@ -62,7 +66,7 @@ class Node:
     """Whether it waits, switched off, for the user to need it."""
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Least width and height in canvas pixels."""
         width, height = SIZES.get(self.type, (0, 0))
         return max(width, self.room[0]), max(height, self.room[1])
@@ -81,12 +85,15 @@ class Workflow:
     """
 
     name: str
-    """What people see in the list of templates, and the name of the file."""
+    """What people see in the list of templates, and the name of the file. The number in front puts
+    it where it is in ``WORKFLOWS``: hosts list files in the order of their names."""
     note: str
     """Markdown; what the example does and what to change."""
     rows: tuple[Row, ...]
     focus: tuple[float, float] = CAT
     """What the thumbnail is centred on, as parts of the width and height."""
+    stand_in: Workflow | None = None
+    """Runs for the thumbnail in place of one that needs a file of the user's."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -94,8 +101,8 @@ class Workflow:
 
     @property
     def slug(self) -> str:
-        """Its name in addresses."""
-        return self.name.lower().replace(" ", "_")
+        """Its name in addresses, without the number."""
+        return self.name.lower().replace(" ", "_").lstrip("0123456789_")
 
     @property
     def wants(self) -> Wants | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .graph import LARGE_PICTURE, PICTURE, Node, Workflow
+from .graph import LARGE_PICTURE, PICTURE, Node, Size, Workflow
 
 OWN_PICTURE = (
     "Then delete **SwinIR Sample Image** and connect **Load Image** in its place to restore your "
@@ -44,18 +44,16 @@ def restore(image: str = "sample.image", colors: str = "model", **links: str) ->
     return Node("restore", "SwinIRRestore", values=values, links=links)
 
 
-def preview(key: str, source: str, title: str) -> Node:
-    return Node(key, "PreviewImage", title, links={"images": source})
+def preview(key: str, source: str, title: str, room: Size = PICTURE) -> Node:
+    return Node(key, "PreviewImage", title, links={"images": source}, room=room)
 
 
-def before(source: str = "sample.image", title: str = "Before") -> Node:
-    return preview("before", source, title)
+def before(source: str = "sample.image", title: str = "Before", room: Size = PICTURE) -> Node:
+    return preview("before", source, title, room)
 
 
-def after(source: str = "restore.IMAGE", title: str = "After", large: bool = True) -> Node:
-    """Saves the result. The host never shows a picture larger than it is, so room is not wasted on
-    one that keeps the size of a sample."""
-    room = LARGE_PICTURE if large else PICTURE
+def after(source: str = "restore.IMAGE", title: str = "After", room: Size = PICTURE) -> Node:
+    """Saves the result; in as much ``room`` as the picture before, so that the two compare."""
     return Node(
         "after", "SaveImage", title, {"filename_prefix": "SwinIR"}, {"images": source}, room=room
     )
@@ -70,9 +68,10 @@ def simple(
     **degraded: Any,
 ) -> Workflow:
     """A sample picture, a model, and the pictures before and after."""
+    room = LARGE_PICTURE if model_name in (X2, X4, REAL) else PICTURE
     row = (
         (sample(picture, **degraded), model(model_name)),
-        (restore(colors="input" if model_name == REAL else "model"), before()),
-        (after(large=model_name in (X2, X4, REAL)),),
+        (restore(colors="input" if model_name == REAL else "model"), before(room=room)),
+        (after(room=room),),
     )
     return Workflow(name, note, (row,), focus=focus)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .graph import ASTRONAUT, COFFEE, LEAST_WIDTH, ROCKET, Node, Workflow
+from .graph import (
+    COFFEE,
+    COLLAR,
+    LARGE_PICTURE,
+    LEAST_WIDTH,
+    MIDDLE,
+    ROCKET,
+    SPOON,
+    Node,
+    Workflow,
+)
 from .parts import (
     DENOISE,
     ESRGAN,
@@ -10,20 +20,22 @@ from .parts import (
     MORE_MODELS,
     OWN_PICTURE,
     X2,
+    X4,
     after,
     before,
     model,
     preview,
     restore,
     sample,
+    simple,
 )
 
 LARGE_IMAGE_TILES = Workflow(
-    "Large picture in tiles",
+    "08 Large picture in tiles",
     f"""
 # A large picture in tiles
 
-Press **Run** and watch the noise vanish tile by tile on **SwinIR Restore**.
+Press **Run** and watch the noise vanish tile by tile on **Upscale or Restore (SwinIR)**.
 
 **SwinIR Tile Settings**
 
@@ -49,64 +61,45 @@ Lower them when the memory runs out.
                 model(DENOISE),
             ),
             (restore(tile_settings="tiles.tile_settings"), before()),
-            (after(large=False),),
+            (after(),),
         ),
     ),
-    focus=ASTRONAUT,
+    focus=COLLAR,
 )
 
 BATCH = Workflow(
-    "Several pictures at once",
+    "09 Several pictures at once",
     """
 # Several pictures at once
 
-Press **Run**. Three noisy pictures are joined to a batch, restored with one **SwinIR Restore**, \
+Press **Run**. A batch of four noisy pictures is restored by one **Upscale or Restore (SwinIR)**, \
 and saved one by one. Small pictures are run together where that is faster.
 
-**Batch Images** joins pictures of the same size; where they differ it brings the \
-second one to the size of the first. To restore pictures of different sizes, connect a node that \
-gives a list of images in place of a batch, or run them one after another.
+Then delete **SwinIR Sample Image** and connect anything else that gives a batch: a node that \
+reads a folder, the decoded pictures of a sampler, the frames of a video.
 
-Then delete the **SwinIR Sample Image** nodes and connect **Load Image** nodes, or anything else \
-that gives a batch: a node that reads a folder, the decoded pictures of a sampler, the frames of \
-a video.
+The pictures of a batch have one size. To restore pictures of different sizes, connect a node that \
+gives a list of images in place of a batch, or run them one after another.
 """,
     (
         (
-            tuple(
-                sample("coffee", f"sample{number}", f"Picture {number}", noise=sigma, seed=number)
-                for number, sigma in ((1, 15), (2, 20), (3, 25))
-            ),
-            (
-                Node(
-                    "pair",
-                    "ImageBatch",
-                    "Pictures 1 and 2",
-                    links={"image1": "sample1.image", "image2": "sample2.image"},
-                ),
-                Node(
-                    "three",
-                    "ImageBatch",
-                    "Pictures 1, 2 and 3",
-                    links={"image1": "pair.IMAGE", "image2": "sample3.image"},
-                ),
-                model(DENOISE),
-            ),
-            (restore("three.IMAGE"), before("three.IMAGE")),
-            (after(large=False),),
+            (sample("all", noise=25), model(DENOISE)),
+            (restore(), before()),
+            (after(),),
         ),
     ),
+    focus=MIDDLE,
 )
 
 VIDEO_FRAMES = Workflow(
-    "Restore a video",
+    "10 Restore a video",
     f"""
 # Restore a video
 
 Press **Run**. The sample picture is made into a short noisy video. **Get Video Components** takes \
-it apart, **SwinIR Restore** cleans its frames, and **Create Video** puts them together again with \
-the speed, and the sound if there is any, of the original. The result is saved in the folder \
-*output/video*.
+it apart, **Upscale or Restore (SwinIR)** cleans its frames, and **Create Video** puts them \
+together again with the speed, and the sound if there is any, of the original. The result is \
+saved in the folder *output/video*.
 
 **Your own video**
 
@@ -157,11 +150,11 @@ into parts.
             ),
         ),
     ),
-    focus=COFFEE,
+    focus=SPOON,
 )
 
 OUR_MODEL_IN_HOST_NODE = Workflow(
-    "SwinIR in the built-in upscale node",
+    "11 SwinIR in the built-in upscale node",
     f"""
 # A SwinIR in the node that comes with ComfyUI
 
@@ -170,8 +163,8 @@ Press **Run**. **Load SwinIR Model** gives an ordinary upscale model. It works i
 
 It also loads files that **Load Upscale Model** does not recognise, and the bundled models.
 
-**SwinIR Restore** in place of **Upscale Image (using Model)** is faster, also takes gray pictures \
-and pictures with transparency, and needs no tiles while the memory is large enough.
+**Upscale or Restore (SwinIR)** in place of **Upscale Image (using Model)** is faster, also takes \
+gray pictures and pictures with transparency, and needs no tiles while the memory is large enough.
 
 {OWN_PICTURE}
 """,
@@ -184,27 +177,27 @@ and pictures with transparency, and needs no tiles while the memory is large eno
                     "ImageUpscaleWithModel",
                     links={"upscale_model": "model.UPSCALE_MODEL", "image": "sample.image"},
                 ),
-                before(),
+                before(room=LARGE_PICTURE),
             ),
-            (after(),),
+            (after(room=LARGE_PICTURE),),
         ),
     ),
     focus=COFFEE,
 )
 
 HOST_MODEL_IN_OUR_NODE = Workflow(
-    "Any upscale model in SwinIR Restore",
+    "12 Any upscale model in the SwinIR node",
     f"""
-# Any upscale model in SwinIR Restore
+# Any upscale model in the SwinIR node
 
 1. Put an upscale model of any architecture into *models/upscale_models*, such as *{ESRGAN}*, and \
 press **R**.
 2. **Load Upscale Model**: choose it.
 3. Press **Run**.
 
-**SwinIR Restore** shows the picture while it is made, cuts it into tiles only where the memory is \
-short, and keeps transparency, whatever the architecture. A SwinIR file runs on the faster network \
-of this pack.
+**Upscale or Restore (SwinIR)** shows the picture while it is made, cuts it into tiles only where \
+the memory is short, and keeps transparency, whatever the architecture. A SwinIR file runs on the \
+faster network of this pack.
 
 {OWN_PICTURE}
 """,
@@ -219,9 +212,10 @@ of this pack.
                     download=ESRGAN_PAGE,
                 ),
             ),
-            (restore(), before()),
-            (after(),),
+            (restore(), before(room=LARGE_PICTURE)),
+            (after(room=LARGE_PICTURE),),
         ),
     ),
     focus=ROCKET,
+    stand_in=simple("", "", X4, "rocket", ROCKET),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .graph import ASTRONAUT, CAT, COFFEE, Node, Workflow
+from .graph import ASTRONAUT, CAT, COFFEE, ROCKET, TOWER, Node, Workflow
 from .parts import (
     DENOISE,
     DENOISE_GRAY,
@@ -21,7 +21,7 @@ from .parts import (
 )
 
 UPSCALE_PHOTO = simple(
-    "Upscale a photograph",
+    "01 Upscale a photograph",
     f"""
 # Upscale a photograph
 
@@ -42,7 +42,7 @@ example *Large picture in tiles*.
 )
 
 DENOISE_PHOTO = simple(
-    "Remove noise",
+    "03 Remove noise",
     f"""
 # Remove noise
 
@@ -62,7 +62,7 @@ choose the one nearest to yours; a higher one makes pictures too smooth.
 )
 
 REMOVE_JPEG = simple(
-    "Remove JPEG artefacts",
+    "04 Remove JPEG artefacts",
     f"""
 # Remove JPEG artefacts
 
@@ -76,13 +76,13 @@ the ringing away, as far as so small a model can. The size stays as it is.
 for.
 """,
     JPEG,
-    "astronaut",
-    ASTRONAUT,
+    "rocket",
+    ROCKET,
     jpeg_quality=20,
 )
 
 REAL_WORLD = simple(
-    "Restore a picture from the web",
+    "02 Restore a picture from the web",
     f"""
 # Restore a picture from the web
 
@@ -105,7 +105,7 @@ detail, and those with *PSNR* stay closer to the picture.
 )
 
 GRAY_IMAGE = simple(
-    "Remove noise from a gray picture",
+    "05 Remove noise from a gray picture",
     f"""
 # Remove noise from a gray picture
 
@@ -121,14 +121,14 @@ do better there, and they accept gray pictures as well.
 {MORE_MODELS}
 """,
     DENOISE_GRAY,
-    "astronaut",
-    ASTRONAUT,
+    "cat",
+    CAT,
     noise=25,
     gray=True,
 )
 
 COMPARE_QUALITY = Workflow(
-    "Measure the quality",
+    "13 Measure the quality",
     """
 # Measure how much better it became
 
@@ -143,11 +143,11 @@ frontend clears both when the run ends, **PSNR before** and **PSNR after** stay.
 *RGB* measures all colours, as is usual for noise. *border* leaves out pixels at the edges; for \
 enlarged pictures it is usually the scale.
 
-To compare models, add a second **Load SwinIR Model** and **SwinIR Restore**.
+To compare models, add a second **Load SwinIR Model** and **Upscale or Restore (SwinIR)**.
 """,
     (
         (
-            (sample("astronaut", noise=25), model(DENOISE)),
+            (sample("rocket", noise=25), model(DENOISE)),
             (restore(), before()),
             tuple(
                 Node(
@@ -170,9 +170,9 @@ To compare models, add a second **Load SwinIR Model** and **SwinIR Restore**.
                 Node(
                     "psnr_after", "PreviewAny", "PSNR after", {}, {"source": "quality_after.psnr"}
                 ),
-                after(large=False),
+                after(),
             ),
         ),
     ),
-    focus=ASTRONAUT,
+    focus=TOWER,
 )
