@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Two processes of pytest whose threads wait for one another are slower than one; what they start
+# inherits it. Before torch is imported, which reads it then.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from torch import Tensor
 

@@ -90,22 +90,14 @@ def with_pixels(checkpoint: Checkpoint, mean: str | None, img_range: str | None)
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """Short lines about a model: its task, images and types, then its size, then which weights of
-    the file it has where there was a choice."""
+    """A line about a model, short enough for a node: its task, scale, images and size; then which
+    weights of the file it has where there was a choice."""
     config, weights = checkpoint.config, checkpoint.state_dict.values()
     task = config.task.replace("_sr", " SR").replace("jpeg", "JPEG").replace("_", " ")
     images = "gray" if config.in_channels == 1 else "RGB"
-    types = " and ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights}))
     count = sum(weight.numel() for weight in weights) / 1e6
-    same_depth = len(set(config.depths)) == 1
-    depths = [len(config.depths), config.depths[0]] if same_depth else config.depths
-    layers = ("x" if same_depth else "+").join(map(str, depths))
-    return (
-        f"{task}, x{config.scale}, {images}, stored in {types},\n"
-        f"{count:.2f}M weights, {config.embed_dim} channels, {layers} layers"
-        + f",\n{checkpoint.taken}"
-        * bool(checkpoint.taken)
-    )
+    taken = f",\n{checkpoint.taken}" if checkpoint.taken else ""
+    return f"{task}, x{config.scale}, {images}, {count:.2f}M weights{taken}"
 
 
 def load_model(

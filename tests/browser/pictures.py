@@ -10,8 +10,7 @@ from PIL import Image
 SIDE = 448
 MOST_BYTES = 100_000
 SHOWN = 112
-SHOWN_IF_ENLARGED_MUCH = 80
-"""Pixels of the picture before, on each side of the thumbnail; the fewer, the larger they are."""
+"""Pixels of a picture that a thumbnail shows at least; the fewer, the larger they are."""
 
 
 def before_and_after(
@@ -19,17 +18,15 @@ def before_and_after(
 ) -> Image.Image:
     """A square of ``SIDE`` pixels around ``focus``, given as parts of the width and height.
 
-    before, after: (H, W, 3) and (sH, sW, 3), uint8.
+    before, after: (H, W, 3), uint8.
     """
     height, width = before.shape[:2]
-    scale = after.shape[1] / width
-    shown = SHOWN if scale < 3 else SHOWN_IF_ENLARGED_MUCH
+    shown = max(SHOWN, width // 3)
     left = _clamped(focus[0] * width - shown / 2, width - shown)
     top = _clamped(focus[1] * height - shown / 2, height - shown)
     box = (left, top, left + shown, top + shown)
     left_half = Image.fromarray(before).resize((SIDE, SIDE), Image.Resampling.NEAREST, box)
-    scaled = tuple(edge * scale for edge in box)
-    thumbnail = Image.fromarray(after).resize((SIDE, SIDE), Image.Resampling.BICUBIC, scaled)
+    thumbnail = Image.fromarray(after).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box)
     thumbnail.paste(left_half.crop((0, 0, SIDE // 2, SIDE)), (0, 0))
     thumbnail.paste("white", (SIDE // 2 - 1, 0, SIDE // 2 + 1, SIDE))
     return thumbnail

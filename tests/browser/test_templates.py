@@ -75,7 +75,7 @@ def test_a_template_opens_complete(opened: Frontend, workflow: Workflow) -> None
 def test_nodes_show_what_they_load_and_measure(opened: Frontend) -> None:
     assert opened.run().succeeded
     opened.wait_for_quiet()
-    assert opened.shows(r"color denoise, x1, RGB, stored in float16,\s*0\.44M weights") == 1
+    assert opened.shows(r"color denoise, x1, RGB,\s*0\.44M weights") == 1
     assert opened.shows(r"PSNR \d\d\.\d\d dB\s*SSIM 0\.\d{4}") == 2
 
 

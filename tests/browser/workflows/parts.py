@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .graph import LARGE_PICTURE, PICTURE, Node, Size, Workflow
+from .graph import LARGE_PICTURE, PICTURE, Column, Node, Size, Workflow
 
 OWN_PICTURE = (
     "Then delete **SwinIR Sample Image** and connect **Load Image** in its place to restore your "
@@ -48,8 +48,27 @@ def preview(key: str, source: str, title: str, room: Size = PICTURE) -> Node:
     return Node(key, "PreviewImage", title, links={"images": source}, room=room)
 
 
+def plain(scale: int) -> Node:
+    """Makes the picture as large as the result, so that before and after compare."""
+    return Node(
+        "plain",
+        "ImageScaleBy",
+        "Enlarged without a model",
+        {"upscale_method": "bicubic", "scale_by": float(scale)},
+        {"image": "sample.image"},
+    )
+
+
 def before(source: str = "sample.image", title: str = "Before", room: Size = PICTURE) -> Node:
     return preview("before", source, title, room)
+
+
+def enlarged(scale: int, restoring: Node) -> tuple[Column, Column]:
+    """Columns in which a picture is enlarged by a model and without one, and then shown."""
+    return (
+        (restoring, plain(scale)),
+        (after(room=LARGE_PICTURE), before("plain.IMAGE", "Without a model", LARGE_PICTURE)),
+    )
 
 
 def after(source: str = "restore.IMAGE", title: str = "After", room: Size = PICTURE) -> Node:
@@ -68,10 +87,8 @@ def simple(
     **degraded: Any,
 ) -> Workflow:
     """A sample picture, a model, and the pictures before and after."""
-    room = LARGE_PICTURE if model_name in (X2, X4, REAL) else PICTURE
-    row = (
-        (sample(picture, **degraded), model(model_name)),
-        (restore(colors="input" if model_name == REAL else "model"), before(room=room)),
-        (after(room=room),),
-    )
+    restoring = restore(colors="input" if model_name == REAL else "model")
+    scale = {X2: 2, X4: 4, REAL: 4}.get(model_name)
+    shown = enlarged(scale, restoring) if scale else ((restoring, before()), (after(),))
+    row = ((sample(picture, **degraded), model(model_name)), *shown)
     return Workflow(name, note, (row,), focus=focus)

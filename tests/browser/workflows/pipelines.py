@@ -5,7 +5,6 @@ from __future__ import annotations
 from .graph import (
     COFFEE,
     COLLAR,
-    LARGE_PICTURE,
     LEAST_WIDTH,
     MIDDLE,
     ROCKET,
@@ -23,6 +22,7 @@ from .parts import (
     X4,
     after,
     before,
+    enlarged,
     model,
     preview,
     restore,
@@ -171,15 +171,14 @@ gray pictures and pictures with transparency, and needs no tiles while the memor
     (
         (
             (sample("coffee"), model(X2)),
-            (
+            *enlarged(
+                2,
                 Node(
                     "restore",
                     "ImageUpscaleWithModel",
                     links={"upscale_model": "model.UPSCALE_MODEL", "image": "sample.image"},
                 ),
-                before(room=LARGE_PICTURE),
             ),
-            (after(room=LARGE_PICTURE),),
         ),
     ),
     focus=COFFEE,
@@ -212,8 +211,7 @@ faster network of this pack.
                     download=ESRGAN_PAGE,
                 ),
             ),
-            (restore(), before(room=LARGE_PICTURE)),
-            (after(room=LARGE_PICTURE),),
+            *enlarged(4, restore()),
         ),
     ),
     focus=ROCKET,
