@@ -41,7 +41,7 @@ LEAST_WIDTH = 300
 NOTE_WIDTH = 340
 
 CAT, COFFEE, ROCKET, ASTRONAUT = (0.39, 0.38), (0.48, 0.35), (0.5, 0.78), (0.47, 0.35)
-COLLAR, SPOON, TOWER, MIDDLE = (0.45, 0.75), (0.63, 0.68), (0.1, 0.35), (0.5, 0.5)
+COLLAR, SPOON, MIDDLE = (0.45, 0.75), (0.63, 0.68), (0.5, 0.5)
 """What is worth a look in each sample picture."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .graph import ASTRONAUT, CAT, COFFEE, ROCKET, TOWER, Node, Workflow
+from .graph import ASTRONAUT, CAT, COFFEE, ROCKET, Node, Workflow
 from .parts import (
     DENOISE,
     DENOISE_GRAY,
@@ -174,5 +174,5 @@ To compare models, add a second **Load SwinIR Model** and **Upscale or Restore (
             ),
         ),
     ),
-    focus=TOWER,
+    focus=ROCKET,
 )
