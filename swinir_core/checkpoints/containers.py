@@ -40,7 +40,7 @@ from .unpickle import (
     UnsupportedTensor,
     is_size,
 )
-from .wrapping import Taken, choose
+from .wrapping import Place, Taken, choose, is_averaged
 
 _BEGINNING = 4096
 """Bytes that tell what a file is."""
@@ -188,7 +188,7 @@ def _read_safetensors(path: Path) -> Contents:
         metadata = dict(file.metadata() or {})
     if not weights:
         raise _Refused("it holds no weights")
-    taken = _chosen({(): weights})
+    taken = _chosen({(): weights}, {})
     return Contents(taken.weights, metadata, str(taken))
 
 
@@ -232,9 +232,10 @@ def _read_torch(path: Path) -> Contents:
         for at, values in dictionaries.items()
         if (tensors := _tensors(values)) and not any(at[: len(o)] == o for o in optimizers)
     }
-    if not groups:
+    lists = _averages_without_names(dictionaries)
+    if not groups and not lists:
         raise _Refused(_STATE if optimizers else _no_weights(contents, dictionaries))
-    taken = _chosen(groups)
+    taken = _chosen(groups, lists)
     _check_count(taken.weights)
     no_numbers = torch.empty(0, device="meta")
     weights = {
@@ -244,23 +245,25 @@ def _read_torch(path: Path) -> Contents:
     return Contents(weights, {}, str(taken))
 
 
-def _chosen(groups: Mapping[tuple[str, ...], Mapping[str, Any]]) -> Taken[Any]:
+def _chosen(
+    groups: Mapping[Place, Mapping[str, Any]], lists: Mapping[Place, Sequence[Any]]
+) -> Taken[Any]:
     try:
-        return choose(groups)
+        return choose(groups, lists)
     except ValueError as error:
         raise _Refused(str(error)) from error
 
 
-def _dictionaries(contents: Any) -> dict[tuple[str, ...], Mapping[str, Any]]:
+def _dictionaries(contents: Any) -> dict[Place, Mapping[str, Any]]:
     """Every dictionary in ``contents``, itself included, by the names it lies under.
 
     One that is there twice has the shortest of its paths.
     """
-    found: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    found: dict[Place, Mapping[str, Any]] = {}
     seen: set[int] = set()
-    level: list[tuple[tuple[str, ...], Any]] = [((), contents)]
+    level: list[tuple[Place, Any]] = [((), contents)]
     for _ in range(DEEPEST_WRAPPING + 1):
-        inner: list[tuple[tuple[str, ...], Any]] = []
+        inner: list[tuple[Place, Any]] = []
         for at, value in level:
             if id(value) in seen:
                 continue
@@ -278,7 +281,21 @@ def _tensors(values: Mapping[str, Any]) -> dict[str, StoredTensor | UnsupportedT
     return {k: v for k, v in values.items() if isinstance(v, (StoredTensor, UnsupportedTensor))}
 
 
-def _no_weights(contents: Any, dictionaries: Mapping[tuple[str, ...], Mapping[str, Any]]) -> str:
+def _averages_without_names(
+    dictionaries: Mapping[Place, Mapping[str, Any]],
+) -> dict[Place, Sequence[StoredTensor]]:
+    return {
+        (*at, name): values
+        for at, dictionary in dictionaries.items()
+        for name, values in dictionary.items()
+        if is_averaged(name)
+        and isinstance(values, (list, tuple))
+        and values
+        and all(isinstance(value, StoredTensor) for value in values)
+    }
+
+
+def _no_weights(contents: Any, dictionaries: Mapping[Place, Mapping[str, Any]]) -> str:
     """Say what a file without a single tensor in a dictionary holds."""
     if isinstance(contents, Array) or any(
         isinstance(value, Array) for values in dictionaries.values() for value in values.values()

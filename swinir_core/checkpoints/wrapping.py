@@ -7,11 +7,13 @@ A file may hold several networks: the last step and its running average, or thos
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from ..text import listed, quoted
+from .recognise import BUFFER_SUFFIXES
 
 Value = TypeVar("Value")
 Place = tuple[str, ...]
@@ -28,7 +30,7 @@ _USUAL = (
     *("params", "statedict", "modelstatedict", "model", "netg", "generator", "network", "net"),
     *("weights", "module", "gstatedict", "netgstatedict", "modelg", "gen", "g", "student"),
 )
-_AVERAGES = {"average", "averaged", "averages", "avg", "swa", "shadow", "polyak", "smoothed"}
+_AVERAGES = ("ema", "average", "avg", "swa", "shadow", "polyak", "smoothed")
 # Adam's ``exp_avg`` is no averaged network, though it may have the names of one.
 _OPTIMIZER = {"optimizer", "optimizers", "optim", "opt", "exp", "momentum", "grad", "grads"}
 
@@ -44,6 +46,22 @@ _BESIDE = re.compile(
     r"|\w*metrics?|\w*psnr|\w*ssim|optimizers?)\."
 )
 
+# Averages kept as buffers, whose names have no dots: LitEma leaves them out, mmcv's EMAHook writes
+# underscores.
+_JOINTS = ("", "_")
+_PARTS = re.compile(
+    r"layers|residual_group|blocks|norm[12]?|attn|qkv|proj|relative_position_bias_table|mlp|fc[12]"
+    r"|conv_first|conv_after_body|conv_before_upsample|conv_up[123]|conv_hr|conv_last|conv|upsample"
+    r"|patch_embed|absolute_pos_embed|weight|bias|\d+"
+)
+"""Of the names of weights of a SwinIR."""
+
+_UNNAMED = (
+    "it holds running averages as a list without names, as torch_ema and diffusers save them, and "
+    "no network to name them by; in the program that trained it call "
+    "ema.copy_to(model.parameters()) and save model.state_dict()"
+)
+
 
 @dataclass(frozen=True)
 class Taken(Generic[Value]):
@@ -54,18 +72,39 @@ class Taken(Generic[Value]):
     path: Place = ()
     others: tuple[Place, ...] = ()
     """Where the file has other networks of the same kind."""
+    averaged: bool = False
 
     def __str__(self) -> str:
         """Say where the weights were, in a clause; empty where there was no choice."""
         if not self.path and not self.others:
             return ""
         text = _shown(self.path)
-        if is_averaged(self.path):
+        if self.averaged:
             text += ", averaged weights"
         return text + (f"; not {listed([_shown(p) for p in self.others])}" if self.others else "")
 
 
-def choose(groups: Mapping[Place, Mapping[str, Value]]) -> Taken[Value]:
+@dataclass(frozen=True)
+class _Network:
+    """Where a file has a SwinIR."""
+
+    group: Place
+    """The dictionary that it lies in."""
+    prefix: str
+    """What is before the names of its weights there."""
+    averages: int
+    """How much says that it is an average. Counted: of {"ema": {"online_model": ..., "ema_model":
+    ...}} the latter is."""
+
+    @property
+    def path(self) -> Place:
+        return (*self.group, *_parts(self.prefix))
+
+
+def choose(
+    groups: Mapping[Place, Mapping[str, Value]],
+    lists: Mapping[Place, Sequence[Value]] = MappingProxyType({}),
+) -> Taken[Value]:
     """Choose one network of a file, and take off what is before the names of its weights.
 
     Averaged weights come first, under any of the names in use for them, then the names that
@@ -73,64 +112,116 @@ def choose(groups: Mapping[Place, Mapping[str, Value]]) -> Taken[Value]:
     is taken as it is.
 
     Args:
-        groups: dictionaries of tensors, by the names of those that they lie in. At least one.
+        groups: dictionaries of tensors, by the names of those that they lie in.
+        lists: averages without names, by the same. They get the names of a network with as many
+            weights, whose order is theirs. One of both is not empty.
 
     Raises:
-        ValueError: there are too many networks.
+        ValueError: there are too many networks, or averages that nothing names.
     """
     named = {
-        path: {_INSERTED.sub("", name): value for name, value in tensors.items()}
+        path: _dotted({_INSERTED.sub("", name): value for name, value in tensors.items()})
         for path, tensors in groups.items()
     }
-    found = {
-        (*path, *_parts(prefix)): (path, prefix)
-        for path, tensors in named.items()
-        for prefix in (name.removesuffix(_MARK) for name in tensors if name.endswith(_MARK))
-    }
+    found = _networks(named)
+    if lists and len(found) <= _MOST_NETWORKS:
+        for weights in [_weights(named, network, found) for network in found]:
+            names = [name for name in weights if not name.endswith(BUFFER_SUFFIXES)]
+            for path, values in lists.items():
+                if len(values) == len(names):
+                    named[path] = dict(zip(names, values, strict=True))
+        found = _networks(named)
     if len(found) > _MOST_NETWORKS:
         raise ValueError(f"it holds {len(found)} networks, which is no model")
     if not found:
-        path = min(named, key=lambda path: (*_rank(path)[:2], -len(named[path])))
-        return Taken(named[path], path)
-    best, *others = sorted(found, key=_rank)
-    path, prefix = found[best]
+        largest = max(map(len, named.values()), default=0)
+        if any(len(values) > largest for values in lists.values()):
+            raise ValueError(_UNNAMED)
+        path = min(named, key=lambda path: (*_rank(path, _count(path))[:2], -len(named[path])))
+        return Taken(named[path], path, averaged=_count(path) > 0)
+    best, *others = sorted(found, key=lambda network: _rank(network.path, network.averages))
+    places = tuple(network.path for network in others)
+    return Taken(_weights(named, best, found), best.path, places, best.averages > 0)
+
+
+def _dotted(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """Put the dots back into the names of an average that has none."""
+    renamed = dict(tensors)
+    for joint in _JOINTS:
+        mark = _MARK.replace(".", joint)
+        befores = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
+        for before in befores[: _MOST_NETWORKS + 1]:
+            prefix = f"{before}." if before and before[-1] != "." else before
+            for name in [name for name in renamed if name.startswith(before)]:
+                parts = _PARTS.findall(name[len(before) :])
+                if joint.join(parts) == name[len(before) :]:
+                    renamed[prefix + ".".join(parts)] = renamed.pop(name)
+    return renamed
+
+
+def _networks(named: Mapping[Place, Mapping[str, object]]) -> list[_Network]:
+    # mmengine saves the average in place of the network, and the network in place of the average.
+    exchanged = {
+        group
+        for group, tensors in named.items()
+        if group[-1:] == ("ema_state_dict",) and "steps" in tensors
+    }
+    networks = []
+    for group, tensors in named.items():
+        for prefix in (name.removesuffix(_MARK) for name in tensors if name.endswith(_MARK)):
+            averages = _count((*group, *_parts(prefix)))
+            # AveragedModel of torch.
+            averages += f"{prefix.removesuffix('module.')}n_averaged" in tensors
+            averages += (*group[:-1], "ema_state_dict") in exchanged
+            networks.append(_Network(group, prefix, 0 if group in exchanged else averages))
+    return networks
+
+
+def _weights(
+    named: Mapping[Place, Mapping[str, Value]], network: _Network, found: Iterable[_Network]
+) -> dict[str, Value]:
+    """The weights of a network under its own names, without those of networks inside it."""
+    prefix = network.prefix
     inner = tuple(
-        p for at, p in found.values() if at == path and p.startswith(prefix) and p != prefix
+        other.prefix
+        for other in found
+        if other.group == network.group
+        and other.prefix.startswith(prefix)
+        and other.prefix != prefix
     )
-    weights = {
+    own = {
         name[len(prefix) :]: value
-        for name, value in named[path].items()
+        for name, value in named[network.group].items()
         if name.startswith(prefix) and not (inner and name.startswith(inner))
     }
-    weights = {name: value for name, value in weights.items() if not _BESIDE.match(name)}
-    return Taken(weights, best, tuple(others))
+    return {name: value for name, value in own.items() if not _BESIDE.match(name)}
 
 
-def is_averaged(path: Place) -> bool:
-    return any(map(_averaged, path))
+def _count(path: Place) -> int:
+    return sum(map(is_averaged, path))
 
 
 def is_usual(part: str) -> bool:
     """Tell whether trainers call a network ``part``."""
-    return _plain(part) in _USUAL or _averaged(part)
+    return _plain(part) in _USUAL or is_averaged(part)
 
 
-def _rank(path: Place) -> tuple[bool, int, tuple[int, ...], Place]:
+def _rank(path: Place, averages: int) -> tuple[bool, int, tuple[int, ...], Place]:
     """The less, the better."""
     usual = dict(zip(_USUAL, range(len(_USUAL)), strict=True))
     return (
         any(_OPTIMIZER & _words(part) for part in path),
-        # Counted: of {"ema": {"online_model": ..., "ema_model": ...}} the latter is the average.
-        -sum(map(_averaged, path)),
+        -averages,
         tuple(usual.get(_plain(part), len(usual)) for part in path),
         path,
     )
 
 
-def _averaged(part: str) -> bool:
+def is_averaged(part: str) -> bool:
+    """Tell whether trainers call an average of a network ``part``."""
     # KAIR calls its average E.
     return _plain(part) == "nete" or any(
-        word in _AVERAGES or word.startswith("ema") or word.endswith("ema") for word in _words(part)
+        word.startswith(_AVERAGES) or word.endswith(_AVERAGES) for word in _words(part)
     )
 
 

@@ -25,6 +25,7 @@ from swinir_core import (
 )
 from swinir_core.checkpoints.models import with_pixels
 from swinir_core.checkpoints.recognise import recognise
+from swinir_core.checkpoints.wrapping import choose
 from tests.support.reference import CONFIG, reference_network
 
 configs = st.builds(
@@ -93,6 +94,25 @@ def worse(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value + 1 for key, value in weights.items()}
 
 
+def joined(before: str, weights: dict[str, Tensor], joint: str = "_") -> dict[str, Tensor]:
+    return {before + key.replace(".", joint): value for key, value in weights.items()}
+
+
+def lit_ema(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    counters = {"decay": torch.tensor(0.99), "num_updates": torch.tensor(7)}
+    return counters | joined("", weights, "")
+
+
+def with_mask(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With a mask where the network has it, among its weights."""
+    masked = {}
+    for key, value in weights.items():
+        if key.endswith("blocks.1.norm1.weight"):
+            masked[key.replace("norm1.weight", "attn_mask")] = torch.zeros(4, 64, 64)
+        masked[key] = value
+    return masked
+
+
 LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "bare": lambda w: w,
     "params": wrapped("params"),
@@ -119,6 +139,32 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
         prefixed("module.")(w)
         | {"module.n_averaged": torch.tensor(3), "n_averaged": torch.tensor(3)}
     ),
+    "averaged model under any name": lambda w: {
+        "model": worse(w),
+        "second": prefixed("module.")(w) | {"n_averaged": torch.tensor(3)},
+    },
+    "LitEma": lambda w: prefixed("model.")(worse(w)) | prefixed("model_ema.")(lit_ema(w)),
+    "LitEma around another module": lambda w: {
+        "state_dict": prefixed("net.")(worse(w)) | prefixed("net_ema.net")(lit_ema(w))
+    },
+    "LitEma in a dictionary": lambda w: {"model": worse(w), "ema": lit_ema(w)},
+    "LitEma alone": lambda w: lit_ema(w),
+    "EMAHook of mmcv": lambda w: {"meta": {"iter": 9}, "state_dict": worse(w) | joined("ema_", w)},
+    "EMAHook of mmcv around a restorer": lambda w: {
+        "state_dict": prefixed("generator.")(worse(w)) | joined("ema_generator_", w)
+    },
+    "EMAHook of mmengine exchanges both": lambda w: {
+        "state_dict": prefixed("generator.")(w),
+        "ema_state_dict": prefixed("module.generator.")(worse(w)) | {"steps": torch.tensor(9)},
+    },
+    "torch_ema beside the network": lambda w: {
+        "model": prefixed("module.")(with_mask(worse(w))),
+        "ema": {"decay": 0.9, "shadow_params": list(w.values()), "collected_params": None},
+    },
+    "torch_ema after storing": lambda w: {
+        "ema": {"shadow_params": list(w.values()), "collected_params": list(worse(w).values())},
+        "net": worse(w),
+    },
     "keys that are not names": lambda w: w | {1: torch.zeros(3)},
     "params-ema before params": lambda w: {"params": worse(w), "params-ema": w},
     "EMA of a class": lambda w: {"model": worse(w), "modelEMA": w},
@@ -141,6 +187,15 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
         k.replace(".blocks.0.", ".blocks.0._orig_mod."): v for k, v in w.items()
     },
 }
+
+
+@given(configs, st.sampled_from(["", "_"]))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_dots_are_put_back_into_every_name(config: SwinIRConfig, joint: str) -> None:
+    weights = SwinIR(config, device="meta").state_dict()
+    taken = choose({("ema",): joined("", weights, joint)}).weights
+    assert all(taken[key] is weights[key] for key in weights)
+    assert taken.keys() == weights.keys()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".PTH"])
@@ -250,6 +305,26 @@ def test_what_was_taken_is_said(
 ) -> None:
     path = tmp_path / "model.pth"
     torch.save({name: dict(weights) for name in contents} or weights, path)
+    assert read_checkpoint(path).taken == said
+
+
+EXCHANGED = "EMAHook of mmengine exchanges both"
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ("averaged model", "module, averaged weights"),
+        ("LitEma", "model_ema, averaged weights; not model"),
+        (EXCHANGED, "state_dict.generator, averaged weights; not ema_state_dict.module.generator"),
+        ("torch_ema beside the network", "ema.shadow_params, averaged weights; not model.module"),
+    ],
+)
+def test_averages_are_said_to_be_such(
+    layout: str, said: str, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(LAYOUTS[layout](weights), path)
     assert read_checkpoint(path).taken == said
 
 

@@ -237,6 +237,14 @@ NOT_A_SWINIR |= {
     ),
     "arrays": (lambda w: {k: v.numpy() for k, v in w.items()}, "NumPy arrays, not tensors"),
     "arrays deep": (lambda w: {"params": {"a": w["norm.bias"].numpy()}}, "NumPy arrays"),
+    "list of averages": (
+        lambda w: {"decay": 0.9, "shadow_params": list(w.values()), "num_updates": 3},
+        "averages as a list without names.*ema.copy_to",
+    ),
+    "list of averages beside a counter": (
+        lambda w: {"ema": {"shadow_params": list(w.values())}, "step": torch.tensor(3)},
+        "averages as a list without names",
+    ),
     "SRFormer": (
         lambda w: w | {f"{LAYER}attn.aligned_relative_position_index": torch.zeros(2)},
         "SRFormer",
