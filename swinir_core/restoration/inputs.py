@@ -6,10 +6,12 @@ import logging
 from dataclasses import dataclass
 
 import psutil
+import torch
 from torch import Tensor
 
 from ..errors import ImageError
 from .masking import limited, stretched
+from .transparency import has_alpha
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ class Inputs:
     """Images that a ``Restorer`` can run, as ``check_inputs`` returns them."""
 
     images: Tensor
-    """(B, H, W, C) floats, all finite."""
+    """(B, H, W, C) floats, all finite; alpha in 0..1."""
 
     mask: Tensor | None
     """(B or 1, H, W) float32 in 0..1 on the CPU; ``None`` to restore all."""
@@ -30,7 +32,8 @@ def check_inputs(images: Tensor, mask: Tensor | None = None, stretch: bool = Fal
 
     Args:
         images: (B, H, W, C) floats in 0..1, C from 1 to 4. Pixels that are NaN or infinite are
-            taken as black or white; the images are copied for it, and a warning is logged.
+            taken as black or white; the images are copied for it, and a warning is logged. Alpha is
+            limited to 0..1.
         mask: (B or 1, H, W); limited to 0..1, NaN taken as 0.
         stretch: Whether the mask may have another size, to be resized to that of the images, and
             be (h, w).
@@ -61,7 +64,7 @@ def check_inputs(images: Tensor, mask: Tensor | None = None, stretch: bool = Fal
                 f"there are {len(mask)} masks for {batch} images; give one mask, or one for each."
             )
         mask = limited(mask)
-    return Inputs(finite(images), mask)
+    return Inputs(with_limited_alpha(finite(images)), mask)
 
 
 def check_result(batch: int, height: int, width: int, channels: int) -> None:
@@ -100,3 +103,18 @@ def finite(images: Tensor, warn: bool = True) -> Tensor:
     if warn:
         _log.warning("the image has pixels that are NaN or infinite; taken as black or white")
     return images.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0)
+
+
+def with_limited_alpha(images: Tensor) -> Tensor:
+    """Limit alpha to 0..1, before a model sees it or it is enlarged.
+
+    Args:
+        images: (..., C), finite.
+
+    Returns:
+        ``images`` itself where nothing is beyond, otherwise a copy.
+    """
+    alpha = images[..., -1:]
+    if not has_alpha(images.shape[-1]) or not ((alpha < 0) | (alpha > 1)).any():
+        return images
+    return torch.cat([images[..., :-1], alpha.clamp(0, 1)], -1)

@@ -15,7 +15,7 @@ from ..images.resize import ENLARGE_MARGIN, enlarge
 from .colors import COLOR_MARGIN, keep_colors, shrink
 from .edges import margin, positions
 from .execution import Progress, Run, make_jobs
-from .inputs import finite
+from .inputs import finite, with_limited_alpha
 from .planning import RunPlan
 from .restorer import Restorer
 from .tiles import Span, TilePlan, TileSettings
@@ -226,8 +226,8 @@ class Stream:
         return torch.cat([spread_colors(rows)[kept], rows[kept, :, -1:]], -1)
 
     def _read(self, start: int, stop: int) -> Tensor:
-        """Read rows of the picture: (stop - start, W, C), all values finite; warns once."""
+        """Read rows of the picture, (stop - start, W, C), as ``check_inputs`` has images; warns once."""
         rows = torch.from_numpy(self.picture.rows(start, stop))
         cleaned = finite(rows, warn=not self._warned)
         self._warned |= cleaned is not rows
-        return cleaned
+        return with_limited_alpha(cleaned)
