@@ -30,7 +30,7 @@ _USUAL = (
     *("params", "statedict", "modelstatedict", "model", "netg", "generator", "network", "net"),
     *("weights", "module", "gstatedict", "netgstatedict", "modelg", "gen", "g", "student"),
 )
-_AVERAGES = ("ema", "average", "avg", "swa", "shadow", "polyak", "smoothed")
+_AVERAGES = ("ema", "average", "averaged", "averages", "avg", "swa", "shadow", "polyak", "smoothed")
 # Adam's ``exp_avg`` is no averaged network, though it may have the names of one.
 _OPTIMIZER = {"optimizer", "optimizers", "optim", "opt", "exp", "momentum", "grad", "grads"}
 

@@ -226,7 +226,7 @@ class Stream:
         return torch.cat([spread_colors(rows)[kept], rows[kept, :, -1:]], -1)
 
     def _read(self, start: int, stop: int) -> Tensor:
-        """Read rows of the picture, (stop - start, W, C), as ``check_inputs`` has images; warns once."""
+        """Read rows, (stop - start, W, C), as ``check_inputs`` makes images; warns once."""
         rows = torch.from_numpy(self.picture.rows(start, stop))
         cleaned = finite(rows, warn=not self._warned)
         self._warned |= cleaned is not rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from swinir_core import (
 from swinir_core.checkpoints.models import with_pixels
 from swinir_core.checkpoints.recognise import recognise
 from swinir_core.checkpoints.wrapping import choose
-from tests.support.reference import CONFIG, reference_network
+from tests.support.reference import CONFIG, TINY, reference_network
 
 configs = st.builds(
     lambda upsampler_scale_unshuffle, heads, head_dim, **values: SwinIRConfig(
@@ -328,6 +329,11 @@ def test_averages_are_said_to_be_such(
     assert read_checkpoint(path).taken == said
 
 
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch") / "model.pth"
+
+
 MASKS = [(1, 64, 64), (2, 64, 64), (3, 64, 64), (64, 64), (0, 64, 64), (), (5,), (1, 1, 1, 1)]
 
 
@@ -342,6 +348,36 @@ def test_layers_shift_whatever_the_shape_of_their_masks(
     torch.save(weights | index | mask, path)
     config = read_checkpoint(path).config
     assert config.img_size > config.window_size
+
+
+@given(
+    shapes=st.lists(
+        st.lists(st.integers(0, 9) | st.sampled_from([16, 64]), max_size=5).filter(
+            lambda shape: math.prod(shape) < 10**5
+        ),
+        min_size=2,
+        max_size=2,
+    ),
+    dtype=st.sampled_from([torch.float32, torch.float16, torch.bool, torch.int64]),
+    blocks=st.sets(st.integers(0, 1)),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_masks_of_any_shape_change_no_weight(
+    shapes: list[list[int]], dtype: torch.dtype, blocks: set[int], scratch: Path
+) -> None:
+    weights = SwinIR(TINY, device="cpu").state_dict()
+    masks = {
+        f"layers.{layer}.residual_group.blocks.{block}.attn_mask": torch.zeros(shape, dtype=dtype)
+        for layer, shape in enumerate(shapes)
+        for block in blocks
+    }
+    torch.save(weights | masks, scratch)
+    checkpoint = read_checkpoint(scratch)
+    assert replace(checkpoint.config, img_size=TINY.img_size) == TINY
+    assert checkpoint.config.img_size > TINY.window_size
+    assert ("shifts" in checkpoint.guessed) == (not masks)
+    assert checkpoint.state_dict.keys() == weights.keys()
+    assert all(torch.equal(checkpoint.state_dict[key], weights[key]) for key in weights)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

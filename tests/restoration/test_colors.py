@@ -24,7 +24,7 @@ from swinir_core.restoration.preview import Preview
 from swinir_core.restoration.streaming import Stream
 from swinir_core.restoration.transparency import ALPHAS, spread_colors
 from tests.support.models import PretendModel
-from tests.support.reference import GRAY, SMALL, network
+from tests.support.reference import GRAY, SMALL, TINY, network
 
 LEVEL = 1 / 255
 MODELS = {1: network(GRAY), 2: network(SMALL), 3: network(replace(SMALL, scale=3))}
@@ -92,6 +92,66 @@ def test_slow_colours_are_those_of_the_input(mask: str | None) -> None:
     assert (error / smooth(weights, 16).clamp(min=1)).abs().max() < 2 * LEVEL
     if masks is not None:
         assert torch.equal(result[:, :70], enlarge(image[0], 2)[:, :70])
+
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+TINY_MODELS = {
+    "direct": network(TINY),
+    "windows of 8": MODELS[2],
+    "upsampler": network(replace(TINY, upsampler="pixelshuffle", task="")),
+    "nearest": network(replace(TINY, upsampler="nearest+conv", task="")),
+    "no enlarging": network(replace(TINY, scale=1, upsampler="none", task="")),
+    "gray": MODELS[1],
+}
+ANY_MODEL = st.sampled_from(sorted(TINY_MODELS))
+
+
+@given(
+    name=ANY_MODEL,
+    size=SIZES,
+    color=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4),
+    colors=st.sampled_from(COLORS),
+    tiles=st.sampled_from(sorted(TILES)),
+)
+@settings(deadline=None, max_examples=25, derandomize=True)
+def test_a_flat_picture_has_no_edges(
+    name: str, size: tuple[int, int], color: list[float], colors: str, tiles: str
+) -> None:
+    """A network may give every pixel its own s x s pattern; all of them are the same."""
+    model = TINY_MODELS[name]
+    restore = restorer(model, edges="mirrored", colors=colors)
+    image = torch.tensor(color).expand(1, *size, len(color))
+    result = restore(image, replace(TILES[tiles], overlap=16))[0]
+    patterns = result.unflatten(1, (-1, model.scale)).unflatten(0, (-1, model.scale))
+    assert (patterns - patterns[:1, :, :1]).abs().max() < LEVEL
+
+
+@given(
+    name=ANY_MODEL,
+    size=SIZES,
+    alpha=st.booleans(),
+    seed=st.integers(0, 99),
+    contrast=st.sampled_from([0.0, 0.01, 0.3, 1.0]),
+    edges=st.sampled_from(EDGES),
+    tiles=st.sampled_from(sorted(TILES)),
+)
+@settings(deadline=None, max_examples=25, derandomize=True)
+def test_any_gray_picture_stays_gray(
+    name: str,
+    size: tuple[int, int],
+    alpha: bool,
+    seed: int,
+    contrast: float,
+    edges: str,
+    tiles: str,
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    gray = torch.rand(1, *size, 1, generator=random) * contrast + (1 - contrast) * seed / 99
+    image = gray.expand(-1, -1, -1, 3)
+    if alpha:
+        image = torch.cat([image, torch.rand(1, *size, 1, generator=random).round()], -1)
+    result = restorer(TINY_MODELS[name], edges=edges, colors="input")(image, TILES[tiles])[..., :3]
+    assert (result.amax(-1) - result.amin(-1)).max() < LEVEL
 
 
 @given(
@@ -214,6 +274,25 @@ def test_alpha_is_limited(channels: int, scale: int, alpha: str, value: float) -
     result = restorer(MODELS[scale], alpha=alpha)(image)
     assert result.isfinite().all()
     assert torch.equal(result, result.clamp(0, 1))
+
+
+@given(
+    values=st.lists(st.floats(width=32) | st.floats(-2, 3, width=32), min_size=1, max_size=30),
+    size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    channels=st.sampled_from([2, 4]),
+    scale=st.sampled_from([1, 2]),
+    options=st.sampled_from(sorted(OPTIONS)),
+)
+@settings(deadline=None, max_examples=25, derandomize=True)
+def test_any_alpha_is_as_if_it_were_limited_before(
+    values: list[float], size: tuple[int, int], channels: int, scale: int, options: str
+) -> None:
+    restore = restorer(MODELS[scale], **OPTIONS[options])
+    image = torch.rand(1, *size, channels, generator=torch.Generator().manual_seed(0))
+    image[..., -1] = torch.tensor(values).repeat(size[0] * size[1])[: size[0] * size[1]].view(size)
+    limited = image.clone()
+    limited[..., -1] = image[..., -1].nan_to_num(0, 1, 0).clamp(0, 1)
+    torch.testing.assert_close(restore(image), restore(limited))
 
 
 @pytest.mark.parametrize("tiles", TILES.values(), ids=TILES)
