@@ -42,6 +42,7 @@ from .runtime import keep_freed_memory, stop_signals
 from .saves import BEST, LAST, STATE, keeping_saves, write_state
 from .schedule import ema_decay, learning_rate
 from .settings.settings import TrainConfig
+from .validation import baseline
 
 READ_EVERY = 10
 """Steps after which the losses are read from a GPU, which waits for it to finish them."""
@@ -52,6 +53,10 @@ overshoot and come back, so it is the median of the last ``READINGS`` that count
 those of a GAN, stay below a third of it from the first step on."""
 
 READINGS = 20
+
+DECIBELS_FOR_DETAIL = 3.0
+"""PSNR that the losses of real-world training may cost, for they invent detail. Honest runs of ours
+stay above the untouched input."""
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +134,23 @@ class Trainer:
             f"{'finished' if finished else 'stopped'} at step {self.step:,}; "
             f"the weights are in {self.out / LAST}{best}"
         )
+        if finished and self.main and self.images:
+            self._warn_if_worse()
         return finished
+
+    def _warn_if_worse(self) -> None:
+        """Say where the last scores are below those of the inputs themselves: a learning rate that
+        is too high, but not by far, ends so without diverging."""
+        loss, schedule = self.config.loss, self.config.schedule
+        detail = loss.gan_weight or loss.perceptual_weight or loss.texture_weight
+        psnr = self.rows[-1]["psnr"]
+        untouched, *_ = baseline(self.images, self.task.protocol).values()
+        if psnr < untouched - DECIBELS_FOR_DETAIL * bool(detail):
+            log.warning(
+                f"{LAST} makes images worse: PSNR {psnr:.2f} dB, and {untouched:.2f} dB if they "
+                f"are left untouched; train with a learning_rate below "
+                f"{schedule.learning_rate:g}, or for more steps than {schedule.steps:,}."
+            )
 
     def _train(self, stop: Event) -> None:
         run, last = self.config.run, self.config.schedule.steps

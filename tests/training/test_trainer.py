@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,39 @@ def test_a_run_that_diverges_does_not_finish(rate: float, diverges: bool, folder
                 trainer.run()
         else:
             assert trainer.run()
+
+
+WORSE = {
+    "honest": (5e-3, 100, {}, False),
+    "honest, GAN": (5e-3, 100, GAN, False),
+    "detail for 3 dB": (1e-3, 30, GAN, False),
+    "too fast, denoising": (0.05, 30, {}, True),
+    "too fast, enlarging": (0.05, 30, SR, True),
+    "too fast, GAN": (0.02, 15, {**SR, **GAN}, True),
+    "too short": (1e-6, 1, SR, True),
+}
+
+
+@pytest.mark.parametrize(("rate", "steps", "changes", "warned"), WORSE.values(), ids=WORSE)
+def test_a_run_that_ends_below_the_input_says_so(
+    rate: float,
+    steps: int,
+    changes: Changes,
+    warned: bool,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    schedule = {"schedule": {"steps": steps, "learning_rate": rate}}
+    config = tiny_config(folder, changes, schedule, {"data": {"validate": "others"}})
+    trainer = tiny_trainer(config)
+    assert trainer.run()
+    sentences = [text for text in caplog.messages if "makes images worse" in text]
+    assert len(sentences) == warned
+    if warned:
+        low, high = map(float, re.findall(r"([\d.]+) dB", sentences[0]))
+        assert low == pytest.approx(trainer.rows[-1]["psnr"], abs=0.01)
+        assert low < high
+    assert {"last.safetensors", "best.safetensors"} <= {p.name for p in config.run.out.iterdir()}
 
 
 def test_clipping_shortens_gradients(folder: Path) -> None:
