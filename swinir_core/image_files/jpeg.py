@@ -28,7 +28,9 @@ _START_OF_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _APP0, _APP1, _APP2, _APP13, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF, 0xFE
 _EXIF, _JFIF = b"Exif\0", b"JFIF\0"
 _XMP, _EXTENDED_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
+_PHOTOSHOP, _MULTI_PICTURE = b"Photoshop 3.0\0", b"MPF\0"
+_OTHER_SEGMENTS = {*range(_APP1, _APP15 + 1)} - {_APP14}
+_READ_BY_PILLOW = (_EXIF, b"ICC_PROFILE\0")
 _LONGEST_SEGMENT = 65533
 _UNITS = {0: None, 1: INCH, 2: CENTIMETRE}
 
@@ -76,7 +78,11 @@ def read_metadata(segments: Segments, icc_profile: bytes | None) -> Metadata:
             photoshop += data[len(_PHOTOSHOP) :]
         elif marker == _COMMENT:
             texts.append(Text(COMMENT, _decoded(data.rstrip(b"\0"))))
-        elif _APP2 < marker <= _APP15 and marker != _APP14:
+        elif marker == _APP2 and data.startswith(_MULTI_PICTURE):
+            left_out.append("the other pictures of the file (MPF: a preview, a gain or depth map)")
+        elif (
+            _APP1 <= marker <= _APP15 and marker != _APP14 and not data.startswith(_READ_BY_PILLOW)
+        ):
             name = data.split(b"\0")[0][:20].decode("latin-1")
             left_out.append(f"the segment APP{marker - _APP0} ({name})")
     return Metadata(

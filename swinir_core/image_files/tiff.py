@@ -67,12 +67,15 @@ _KEPT = (*GEO_TAGS, 42112, 42113, 286, 287, 297)
 
 _ABOUT_SAMPLES = frozenset(
     [
-        *(*range(254, 267), *range(273, 282), 284, *range(288, 294), 301, 317),
+        *(*range(254, 267), *range(273, 282), 284, *range(288, 294), 317),
         *(*range(320, 349), *range(512, 522), *range(529, 533), 559),
         *(*range(32995, 32999), _ICC_PROFILE),
     ]
 )
 """Tags about how the old samples are stored, which tifffile reads."""
+
+_NAMED = {301: "the transfer function"}
+"""Tags that are left out; this one is a table for the levels of the old samples."""
 
 _JPEG_COMPRESSIONS = (6, 7)
 _MOST_BYTES = 2**32 - 2**25
@@ -209,7 +212,7 @@ def _read_metadata(
         photoshop or None,
         resolution=resolution,
         tiff=kept,
-        left_out=tuple(f"the TIFF tag {tag}" for tag in tags),
+        left_out=tuple(_NAMED.get(tag, f"the TIFF tag {tag}") for tag in tags),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageCms
 import pytest
 import tifffile
 from PIL.ExifTags import IFD, Base
@@ -27,6 +28,7 @@ XMP = (
 )
 IPTC = b"\x1c\x02\x50\0\3Ann"
 RESOURCES = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC + bytes(len(IPTC) % 2)
+PROFILE = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
 CHROMATICITIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 
@@ -176,6 +178,80 @@ CROSSED = {
         lambda p: tifffile.TiffFile(p).pages.first.tags[33432].value == "Bob",
     ),
 }
+
+
+def gif(frames: int = 1) -> bytes:
+    """With XMP, a colour profile and an extension of a stranger, after the table of colours."""
+    data = animation("GIF") if frames > 1 else pillow(RGB, "GIF")
+    start = 13 + 3 * 2 ** ((data[10] & 7) + 1) * (data[10] >> 7)
+    trailer = b"\1" + bytes(range(255, -1, -1)) + b"\0"
+    parts = [PROFILE[at : at + 200] for at in range(0, len(PROFILE), 200)]
+    blocks = b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    extra = b"!\xff\x0bXMP DataXMP" + XMP + trailer + b"!\xff\x0bICCRGBG1012" + blocks
+    extra += b"!\xff\x0bSTRANGER1.0\3abc\0"
+    return data[:start] + extra + data[start:]
+
+
+@pytest.mark.parametrize("target", ["a.png", "a.webp"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_what_a_gif_carries(
+    frames: int, target: str, restored: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = next(open_file(restored(gif(frames), "in.gif", target)).pictures).metadata
+    assert metadata.xmp == XMP.replace(b' tiff:Orientation="6"', b"")
+    assert metadata.icc_profile == PROFILE
+    assert "not kept: the extension STRANGER1.0." in capsys.readouterr().err
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+
+CURVE = tuple(range(256))
+NOT_KEPT = {
+    # name: suffix, file, what is said
+    "the transfer function of a tiff": (
+        "tif",
+        lambda: tiff_of(np.asarray(GRAY), extratags=[(301, 3, 256, CURVE, False)]),
+        "the transfer function",
+    ),
+    "a tag of a stranger": (
+        "tif",
+        lambda: tiff_of(np.asarray(GRAY), extratags=[(65000, 3, 1, 7, False)]),
+        "the TIFF tag 65000",
+    ),
+    "the other pictures of a jpeg": (
+        "jpg",
+        lambda: pillow(RGB, "MPO", save_all=True, append_images=[RGB]),
+        "the other pictures of the file (MPF: a preview, a gain or depth map)",
+    ),
+    "FlashPix in a jpeg": (
+        "jpg",
+        lambda: pillow(RGB, "JPEG", extra=segment(0xE2, b"FPXR\0\0")),
+        "the segment APP2 (FPXR)",
+    ),
+    "a segment beside EXIF and XMP": (
+        "jpg",
+        lambda: pillow(RGB, "JPEG", extra=segment(0xE1, b"http://ns.example/\0x")),
+        "the segment APP1 (http://ns.example/)",
+    ),
+    "a jpeg with a profile": (
+        "jpg",
+        lambda: pillow(RGB, "JPEG", icc_profile=PROFILE, exif=exif()),
+        "",
+    ),
+    "an animation that repeats": ("gif", lambda: animation("GIF"), ""),
+}
+
+
+@pytest.mark.parametrize("name", NOT_KEPT)
+def test_what_no_format_holds_is_said(
+    name: str, restored: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix, data, said = NOT_KEPT[name]
+    restored(data(), f"in.{suffix}", f"out.{'png' if suffix == 'gif' else suffix}")
+    sentences = [line for line in capsys.readouterr().err.splitlines() if "not kept" in line]
+    assert [line.partition("not kept: ")[2] for line in sentences] == ([f"{said}."] if said else [])
 
 
 @pytest.mark.parametrize("name", CROSSED)

@@ -6,6 +6,7 @@ import pytest
 
 from swinir_core.errors import ImageError
 from swinir_core.image_files.finding import find_images, plan_outputs
+from swinir_core.image_files.picture import FORMATS, READ_ONLY
 
 
 @pytest.fixture
@@ -127,6 +128,12 @@ IMPOSSIBLE = {
         None,
         r"photos/a\.webp and photos/results/a\.webp would both",
     ),
+    "a GIF beside a PNG": (
+        ["one.gif", "one.png"],
+        "out",
+        None,
+        r"one\.gif and one\.png would both be written to out.one\.png; restore them into separate",
+    ),
     "two formats become one": (["one.png", "one.jpg"], "out", ".tiff", "would both"),
     "several images, one file": (["one.png", "TWO.JPG"], "out.png", None, "2 images"),
     "a target still to be read": (
@@ -150,10 +157,11 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_a_plan_that_would_lose_something_is_refused(tree: Path, name: str) -> None:
-    (tree / "one.jpg").touch()
+    for other in ("one.jpg", "one.gif"):
+        (tree / other).touch()
     inputs, output, suffix, reason = IMPOSSIBLE[name]
     with pytest.raises(ImageError, match=reason):
-        plan_outputs(find_images(inputs), Path(output), suffix)
+        plan_outputs(find_images(inputs, None, [*FORMATS, *READ_ONLY]), Path(output), suffix)
 
 
 def test_the_only_image_of_a_folder_may_be_replaced_by_its_result(tmp_path: Path) -> None:
