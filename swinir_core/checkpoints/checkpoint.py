@@ -23,7 +23,7 @@ from ..network.swinir import SwinIR
 from ..text import quoted
 from .containers import Contents, read_tensors
 from .limits import check_size
-from .recognise import BUFFER_SUFFIXES, guesses, recognise
+from .recognise import BUFFER_SUFFIXES, FILLS_HOLES, guesses, recognise
 from .spandrel import foreign_architecture, official_names
 
 CONFIG_KEY = "swinir_config"
@@ -60,11 +60,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return _interpret(contents, path.stat().st_size)
     except ValueError as error:
-        architecture = foreign_architecture(contents.weights)
-        if architecture is not None:
+        foreign = foreign_architecture(contents.weights)
+        if foreign is not None:
+            remark = "" if foreign.is_upscaler else f"; {FILLS_HOLES}"
             raise OtherNetworkError(
-                f"{path.name}: this is a model of the architecture {architecture}, not a SwinIR.",
-                is_upscaler=True,
+                f"{path.name}: this is a model of the architecture {foreign.name}, not a "
+                f"SwinIR{remark}.",
+                foreign.is_upscaler,
             ) from error
         reason = f"{path.name}: {quoted(error)}."
         if isinstance(error, OtherNetworkError):

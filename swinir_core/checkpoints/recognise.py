@@ -50,6 +50,13 @@ _OTHER_UPSCALERS = (
 )
 """Of the rest, what spandrel does not know by itself or only with its saved buffers."""
 
+_INPAINTERS = (
+    ("synthesis.first_stage.", "a MAT"),
+    ("ffc.convl2l.", "a LaMa"),
+)
+FILLS_HOLES = "it fills holes under a mask, so ComfyUI's Load Upscale Model does not take it either"
+"""Said of models for inpainting, which lie in the same folders."""
+
 
 def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
     """The configuration of a bare SwinIR state dict under the official names.
@@ -166,11 +173,16 @@ def _patch_of(mask: tuple[int, ...], window_size: int) -> int | None:
 
 
 def _refuse_other_networks(state_dict: Mapping[str, Tensor]) -> None:
-    for networks, is_upscaler in ((_OTHER_NETWORKS, False), (_OTHER_UPSCALERS, True)):
+    kinds = (
+        (_OTHER_NETWORKS, False, ""),
+        (_INPAINTERS, False, f"; {FILLS_HOLES}"),
+        (_OTHER_UPSCALERS, True, ""),
+    )
+    for networks, is_upscaler, remark in kinds:
         for marker, name in networks:
             foreign = next((key for key in state_dict if f".{marker}" in f".{key}"), None)
             if foreign is not None:
-                reason = f"it looks like {name}, not a SwinIR (it has {foreign!r})"
+                reason = f"it looks like {name}, not a SwinIR (it has {foreign!r}){remark}"
                 raise OtherNetworkError(reason, is_upscaler)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -62,8 +63,16 @@ def official_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {theirs.get(name, name): weight for name, weight in weights.items()}
 
 
-def foreign_architecture(weights: Mapping[str, Tensor]) -> str | None:
-    """The name of the architecture that spandrel sees in weights; None for a SwinIR and for none.
+class Foreign(NamedTuple):
+    """An architecture that is not ours."""
+
+    name: str
+    is_upscaler: bool
+    """Whether it takes an image alone, and not a mask besides."""
+
+
+def foreign_architecture(weights: Mapping[str, Tensor]) -> Foreign | None:
+    """The architecture that spandrel sees in weights; None for a SwinIR and for none.
 
     Asks what is installed of spandrel and of its extra architectures, and loads no model.
     """
@@ -82,8 +91,11 @@ def foreign_architecture(weights: Mapping[str, Tensor]) -> str | None:
         for architecture in architectures:
             with suppress(Exception):  # Weights may be anything.
                 if architecture.detect(state_dict):
-                    name = architecture.architecture.name
-                    return None if name == "SwinIR" else name
+                    known = architecture.architecture
+                    # Nothing else tells without loading a model.
+                    loads = str(known.load.__annotations__.get("return"))
+                    masked = "MaskedImageModelDescriptor" in loads
+                    return None if known.name == "SwinIR" else Foreign(known.name, not masked)
     return None
 
 

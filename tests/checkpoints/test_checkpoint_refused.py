@@ -157,6 +157,35 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
     assert caught.value.is_upscaler
 
 
+INPAINTERS = {
+    # name: keys of the file, what it is called
+    "LaMa": (["generator.model.1.bn_l.running_mean"], "LaMa, not a SwinIR; it fills"),
+    "LaMa alone": (
+        ["model.model.1.bn_l.running_mean"],
+        "architecture LaMa, not a SwinIR; it fills",
+    ),
+    "LaMa in parallel": (
+        ["module.net.model.1.ffc.convl2l.weight"],
+        "like a LaMa, not a SwinIR .*; it fills",
+    ),
+    "MAT": (
+        ["synthesis.first_stage.conv_first.conv.resample_filter", "mapping.fc0.weight"],
+        "(like a|architecture) MAT, not a SwinIR.*; it fills",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INPAINTERS)
+def test_models_for_inpainting_are_sent_to_no_upscale_loader(name: str, tmp_path: Path) -> None:
+    keys, words = INPAINTERS[name]
+    path = tmp_path / "holes.safetensors"
+    save_file({key: torch.zeros(3) for key in keys}, path)
+    with pytest.raises(OtherNetworkError, match=rf"^holes\.safetensors: .*{words}.*") as caught:
+        read_checkpoint(path)
+    assert caught.value.is_upscaler is False
+    assert str(caught.value).endswith("Load Upscale Model does not take it either.")
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nothing\.pth.*no such file"):
         read_checkpoint(tmp_path / "nothing.pth")
