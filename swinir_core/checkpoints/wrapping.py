@@ -23,6 +23,8 @@ Place = tuple[str, ...]
 _MARK = "layers.0.residual_group.blocks.0.norm1.weight"
 
 _MOST_NETWORKS = 64
+_MOST_AVERAGES = 8
+"""Whose names are made up; each takes a look at all names of a file, which may be very many."""
 _LONGEST_NAME = 60
 
 # Where trainers put the weights, best first, as ``_plain`` spells it.
@@ -125,7 +127,7 @@ def choose(
     }
     found = _networks(named)
     if lists and len(found) <= _MOST_NETWORKS:
-        for weights in [_weights(named, network, found) for network in found]:
+        for weights in [_weights(named, network, found) for network in found[:_MOST_AVERAGES]]:
             names = [name for name in weights if not name.endswith(BUFFER_SUFFIXES)]
             for path, values in lists.items():
                 if len(values) == len(names):
@@ -149,14 +151,26 @@ def _dotted(tensors: Mapping[str, Value]) -> dict[str, Value]:
     renamed = dict(tensors)
     for joint in _JOINTS:
         mark = _MARK.replace(".", joint)
-        befores = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
-        for before in befores[: _MOST_NETWORKS + 1]:
+        places = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
+        for before in places[:_MOST_AVERAGES]:
             prefix = f"{before}." if before and before[-1] != "." else before
             for name in [name for name in renamed if name.startswith(before)]:
-                parts = _PARTS.findall(name[len(before) :])
-                if joint.join(parts) == name[len(before) :]:
+                if parts := _parts_of_weight(name, len(before), joint):
                     renamed[prefix + ".".join(parts)] = renamed.pop(name)
     return renamed
+
+
+def _parts_of_weight(name: str, at: int, joint: str) -> list[str]:
+    """The parts of a weight's name from ``at`` on; none where it is no name of a SwinIR."""
+    parts = []
+    while found := _PARTS.match(name, at):
+        parts.append(found[0])
+        if found.end() == len(name):
+            return parts
+        if not name.startswith(joint, found.end()):
+            break
+        at = found.end() + len(joint)
+    return []
 
 
 def _networks(named: Mapping[Place, Mapping[str, object]]) -> list[_Network]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from swinir_core import read_checkpoint
 from swinir_core.checkpoints.checkpoint import CONFIG_KEY
 from swinir_core.checkpoints.recognise import recognise
+from swinir_core.checkpoints.wrapping import choose
 from tests.support.hostile import (
     CONFIG,
     LAYER,
@@ -172,10 +173,27 @@ def test_every_weight_is_missed_and_measured(key: str, tmp_path: Path) -> None:
         refused(saved(WEIGHTS | {key: change.clone()}, path))
 
 
+NAMELESS = "layers0residual_groupblocks0norm1weight"
+
+
 def test_names_are_read_in_one_pass() -> None:
     names = [f"layers.{i}.residual_group.blocks.0.norm1.weight" for i in range(9000)]
     with bounded(2.0), pytest.raises(ValueError, match=r"'layers\.2\.residual_group"):
         recognise(WEIGHTS | dict.fromkeys(names, WEIGHTS["norm.bias"]))
+
+
+AVERAGES = {
+    "many": {"x" * i + NAMELESS: 1 for i in range(70)},
+    "many, and other names": {"x" * i + NAMELESS: 1 for i in range(70)}
+    | {f"{'x' * 70}{i}weight": 1 for i in range(20_000)},
+    "nearly names": {NAMELESS: 1} | {f"{'norm1' * 40}{'1' * 40}{i}x": 1 for i in range(3000)},
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_averages_without_dots_are_named_in_bounded_time(name: str) -> None:
+    with bounded(2.0):
+        assert choose({("ema",): AVERAGES[name]}).averaged
 
 
 STRANGE: dict[str, Callable[[Tensor], Any]] = {
