@@ -1,9 +1,13 @@
-"""Memory of devices: how much is free, giving it back, and errors that say it ran out."""
+"""Memory of devices: how much is free, giving it back, and errors that say it ran out; and the end
+of the processes that share them."""
 
 from __future__ import annotations
 
+import atexit
+
 import psutil
 import torch
+import torch.distributed as dist
 
 _OUT_OF_MEMORY = (
     *("out of memory", "can't allocate memory", "not enough memory", "could not create a memory"),
@@ -43,3 +47,17 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def leave_processes_at_exit() -> None:
+    """Leave the process group when Python ends, if this process is in one.
+
+    The threads of gloo must end before the interpreter takes away what they use; otherwise a run
+    that has finished now and then aborts.
+    """
+    atexit.register(_leave_processes)
+
+
+def _leave_processes() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -7,7 +7,6 @@ so nothing else need be installed.
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from ..devices import leave_processes_at_exit
 from .options import UsageError
 
 T = TypeVar("T")
@@ -91,8 +91,7 @@ def join_processes() -> Processes:
 
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
-        # The threads of gloo must end before the interpreter takes away what they use.
-        atexit.register(dist.destroy_process_group)
+        leave_processes_at_exit()
     return Processes(dist.get_rank(), dist.get_world_size(), get_node_local_rank())
 
 

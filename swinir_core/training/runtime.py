@@ -11,6 +11,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_choice_from_env
 
+from ..devices import leave_processes_at_exit
+
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEEP_BELOW = 2**30
@@ -31,6 +33,7 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
         ValueError: the device lacks the precision.
     """
     found = PartialState(cpu=device == "cpu").device
+    leave_processes_at_exit()
     assert found is not None
     if precision == "auto":
         chosen = parse_choice_from_env("ACCELERATE_MIXED_PRECISION", "no")

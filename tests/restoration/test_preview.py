@@ -37,7 +37,7 @@ def pictures(image: Tensor, tiles: TileSettings) -> list[np.ndarray]:
     return seen
 
 
-@pytest.mark.parametrize("side", [512, 100, 37])
+@pytest.mark.parametrize("side", [1024, 100, 37])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_finished_tiles_lie_over_the_input(
     monkeypatch: pytest.MonkeyPatch, side: int, channels: int
@@ -61,8 +61,8 @@ def test_finished_tiles_lie_over_the_input(
 
 
 def test_a_whole_image_is_shown_at_the_end() -> None:
-    (picture,) = pictures(torch.rand(1, 9, 1000, 3), TileSettings("whole"))
-    assert picture.shape == (5, 500, 3)
+    (picture,) = pictures(torch.rand(1, 9, 2000, 3), TileSettings("whole"))
+    assert picture.shape == (5, 1000, 3)
     assert picture.min() == 255
 
 
