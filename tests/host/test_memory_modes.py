@@ -30,11 +30,10 @@ pytestmark = [pytest.mark.host, pytest.mark.filterwarnings("ignore:torch.meshgri
 
 SCRIPT = Path(__file__).with_name("memory_modes.py")
 CHECKS = re.findall(r"^def (check_\w+)", SCRIPT.read_text("utf-8"), re.MULTILINE)
+# --lowvram lies between normal and --novram, --highvram between normal and --gpu-only.
 MODES = {
     "normal": [],
-    "lowvram": ["--lowvram"],
     "novram": ["--novram"],
-    "highvram": ["--highvram"],
     "gpu_only": ["--gpu-only"],
     "no_smart_memory": ["--disable-smart-memory"],
     "half_between_nodes": ["--fp16-intermediates"],
