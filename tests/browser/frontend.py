@@ -127,6 +127,11 @@ class Frontend:
         """Build and arrange a workflow; what the frontend saves of it."""
         return json.loads(self.page.evaluate(DRAWING, workflow.plan()))
 
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Open a saved workflow in place of what is open."""
+        self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_timeout(500)
+
     def template_thumbnails(self) -> dict[str, int]:
         """Name and thumbnail width, 0 where it does not load, of all templates of this pack."""
         widths = {}

@@ -9,6 +9,9 @@ from tests.host.conftest import REPOSITORY
 from tests.host.graphs import Node, node
 
 FOLDER = REPOSITORY / "example_workflows"
+EARLIER = sorted((REPOSITORY / "tests" / "browser" / "saved_earlier").glob("*.json"))
+"""The example workflows of commit 2881457, from when nodes had fewer inputs."""
+
 NOTE = "MarkdownNote"
 MUTED = 2
 

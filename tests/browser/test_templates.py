@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.browser import saved
 from tests.browser.workflows import COMPARE_QUALITY, WORKFLOWS, Workflow
 from tests.browser.workflows.graph import BRINGS
 from tests.host.comfy_host import ComfyHost
@@ -68,6 +71,17 @@ def test_a_template_opens_complete(opened: Frontend, workflow: Workflow) -> None
     for node in workflow.nodes:
         shown = opened.values(workflow.number(node.key))
         assert node.muted or shown.items() >= node.values.items()
+
+
+@pytest.mark.parametrize("file", saved.EARLIER, ids=lambda file: file.stem)
+def test_a_workflow_saved_earlier_opens_with_its_values(frontend: Frontend, file: Path) -> None:
+    workflow = json.loads(file.read_text("utf-8"))
+    frontend.load(workflow)
+    assert frontend.missing_nodes() == []
+    for node in workflow["nodes"]:
+        if node["type"].startswith("SwinIR"):
+            shown = frontend.values(node["id"])
+            assert shown.items() >= saved.values(node).items()
 
 
 @pytest.mark.slow

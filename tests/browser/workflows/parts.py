@@ -38,10 +38,11 @@ def model(name: str) -> Node:
     return Node("model", "SwinIRModelLoader", values={"model_name": name})
 
 
-def restore(image: str = "sample.image", colors: str = "model", **links: str) -> Node:
+def restore(
+    image: str = "sample.image", values: dict[str, str] | None = None, **links: str
+) -> Node:
     links = {"upscale_model": "model.UPSCALE_MODEL", "image": image, **links}
-    values = {"colors": colors} if colors != "model" else {}
-    return Node("restore", "SwinIRRestore", values=values, links=links)
+    return Node("restore", "SwinIRRestore", values=values or {}, links=links)
 
 
 def preview(key: str, source: str, title: str, room: Size = PICTURE) -> Node:
@@ -87,7 +88,9 @@ def simple(
     **degraded: Any,
 ) -> Workflow:
     """A sample picture, a model, and the pictures before and after."""
-    restoring = restore(colors="input" if model_name == REAL else "model")
+    # The real-world model tints gray pictures and darkens corners.
+    repairs = {"edges": "mirrored", "colors": "input"}
+    restoring = restore(values=repairs if model_name == REAL else {})
     scale = {X2: 2, X4: 4, REAL: 4}.get(model_name)
     shown = enlarged(scale, restoring) if scale else ((restoring, before()), (after(),))
     row = ((sample(picture, **degraded), model(model_name)), *shown)
