@@ -18,9 +18,6 @@ from .parts import (
     simple,
 )
 
-LOW = (340, 230)
-"""Room for a picture where two rows of nodes just fit a page."""
-
 POSITIVE = "photograph of a cat in a garden, detailed fur, soft morning light"
 NEGATIVE = "blurry, low quality, text, watermark"
 
@@ -111,11 +108,12 @@ result. The seeds are fixed, so that trying another model does not sample again.
             ),
         ),
         (
-            (decode("second.LATENT"), before("decode.IMAGE", "Before: 768x768", LOW)),
+            (decode("second.LATENT"),),
             # Low enough for the picture's link to pass above.
+            (replace(before("decode.IMAGE", "Before: 768x768"), above=70),),
             (replace(model(X2), above=70),),
             (restore("decode.IMAGE"),),
-            (after(title="After: 1536x1536", room=LOW),),
+            (after(title="After: 1536x1536"),),
         ),
     ),
     focus=SPOON,
