@@ -94,8 +94,8 @@ WORSE = {
     "honest": (5e-3, 100, {}, False),
     "honest, GAN": (5e-3, 100, GAN, False),
     "detail for 3 dB": (1e-3, 30, GAN, False),
-    "too fast, denoising": (0.05, 30, {}, True),
-    "too fast, enlarging": (0.05, 30, SR, True),
+    "too fast, denoising": (0.02, 15, {}, True),
+    "too fast, enlarging": (0.02, 15, SR, True),
     "too fast, GAN": (0.02, 15, {**SR, **GAN}, True),
     "too short": (1e-6, 1, SR, True),
 }
