@@ -42,7 +42,7 @@ class ModelInfo:
 
 
 def bundled_models() -> list[ModelInfo]:
-    """Every model in the package, in the order of the tasks and by scale, the default first.
+    """Every model in the package: the default first, others in the order of tasks and by scale.
 
     Only the headers of the files are read, and only once in a process.
     """
@@ -58,7 +58,11 @@ def _read_bundled() -> tuple[ModelInfo, ...]:
         config = SwinIRConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
         description, scores = metadata["description"], json.loads(metadata["scores"])
         models.append(ModelInfo(path.stem, config.task, config.scale, path, description, scores))
-    return tuple(sorted(models, key=lambda model: (TASKS.index(model.task), model.scale)))
+
+    def place(model: ModelInfo) -> tuple[bool, int, int]:
+        return model.name != DEFAULT_MODEL, TASKS.index(model.task), model.scale
+
+    return tuple(sorted(models, key=place))
 
 
 def with_pixels(checkpoint: Checkpoint, mean: str | None, img_range: str | None) -> Checkpoint:

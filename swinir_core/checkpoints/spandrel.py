@@ -68,7 +68,7 @@ class Foreign(NamedTuple):
 
     name: str
     is_upscaler: bool
-    """Whether it takes an image alone, and not a mask besides."""
+    """True for a model that takes an image alone, false for one that takes a mask besides."""
 
 
 def foreign_architecture(weights: Mapping[str, Tensor]) -> Foreign | None:

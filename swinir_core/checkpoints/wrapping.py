@@ -88,15 +88,15 @@ class Taken(Generic[Value]):
 
 @dataclass(frozen=True)
 class _Network:
-    """Where a file has a SwinIR."""
+    """The place of a SwinIR in a file."""
 
     group: Place
     """The dictionary that it lies in."""
     prefix: str
-    """What is before the names of its weights there."""
+    """Beginning of the names of its weights there."""
     averages: int
-    """How much says that it is an average. Counted: of {"ema": {"online_model": ..., "ema_model":
-    ...}} the latter is."""
+    """Number of names on its path that say average; of {"ema": {"online_model": ..., "ema_model":
+    ...}} the network with the higher one is the average."""
 
     @property
     def path(self) -> Place:

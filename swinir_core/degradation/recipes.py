@@ -26,7 +26,7 @@ NOISE_SEED = 0
 
 @dataclass(frozen=True)
 class Degradation:
-    """What one task does to good images."""
+    """The damage that a task repairs, as made of good images."""
 
     random_input: Callable[[np.ndarray, np.random.Generator, int, Any], np.ndarray]
     """Makes an input for training.

@@ -40,7 +40,7 @@ _NOT_BICUBIC = re.compile(r"unk|mild|difficult|wild|blur|nois|jpe?g|(?<![a-z])(B
 
 @dataclass(frozen=True)
 class _Role:
-    """What an image is, by a name in its path."""
+    """Role of an image in a test set, told by a name in its path."""
 
     is_good: bool
     is_sure: bool
