@@ -14,7 +14,7 @@ _RESERVED = re.compile(
 
 
 def windows_fault(path: PurePath) -> str | None:
-    """Why Windows would not write ``path`` but another file or none; None where it would.
+    """Reason why Windows would not write ``path`` but another file or none; None where it would.
 
     The rules are those of "Naming Files, Paths, and Namespaces" in Microsoft's documentation.
     """

@@ -39,9 +39,9 @@ class Checkpoint:
     metadata: dict[str, str] = field(default_factory=dict)
     """Free provenance text: where the weights come from, what they were trained on."""
     taken: str = ""
-    """Which weights of the file these are, in a clause; empty where there was no choice."""
+    """Place of these weights in the file, in a clause; empty where there was no choice."""
     guessed: dict[str, str] = field(default_factory=dict)
-    """What is written nowhere in the file, with what is assumed of it and why."""
+    """Hyper-parameters that the file does not tell, with what is assumed of each and why."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

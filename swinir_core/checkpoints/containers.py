@@ -94,14 +94,14 @@ class _Refused(ValueError):  # noqa: N818
 
 
 class Contents(NamedTuple):
-    """What a file holds of one network."""
+    """Weights of one network and metadata, as a file holds them."""
 
     weights: dict[str, Tensor]
     """Every tensor that may be a weight, mapped, under the name it has in the network. One that
     holds no ordinary numbers (sparse, quantised, ...) is an empty one on the meta device."""
     metadata: dict[str, str]
     taken: str
-    """Where in the file the weights were, in a clause; empty where there was no choice."""
+    """Place of the weights in the file, in a clause; empty where there was no choice."""
 
 
 def read_tensors(path: Path) -> Contents:

@@ -29,7 +29,7 @@ _OTHER_NETWORKS = (
     ("encoder.down.", "a VAE"),
     ("text_model.", "a text encoder"),
 )
-"""What lies in folders of models and is no upscaler, by what only its weights have."""
+"""Other networks in folders of models, by names that only their weights have."""
 
 _OTHER_UPSCALERS = (
     ("attn.logit_scale", "a Swin2SR"),
@@ -144,7 +144,7 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
 
 
 def guesses(config: SwinIRConfig, state_dict: Mapping[str, Tensor]) -> dict[str, str]:
-    """What of ``recognise(state_dict)`` no weight tells, with why it was taken; for people."""
+    """Find what of ``recognise(state_dict)`` no weight tells, with why it was taken; for people."""
     window = "of the official models those for JPEG, and no others, have windows of 7"
     mean = "that of DIV2K" if config.in_channels == 3 else "0"
     found = {

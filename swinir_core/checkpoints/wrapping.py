@@ -1,4 +1,4 @@
-"""What trainers put around the weights of a network and before their names, taken off.
+"""Wrappers and prefixes that trainers put around the weights of a network, taken off.
 
 A file may hold several networks: the last step and its running average, or those of two stages.
 ``choose`` takes one and says which.
@@ -73,7 +73,7 @@ class Taken(Generic[Value]):
     """Under the names that the network itself gives them."""
     path: Place = ()
     others: tuple[Place, ...] = ()
-    """Where the file has other networks of the same kind."""
+    """Places of other networks of the same kind in the file."""
     averaged: bool = False
 
     def __str__(self) -> str:

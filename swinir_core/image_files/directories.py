@@ -132,7 +132,7 @@ def write_directories(block: Block, offset: int, big: bool) -> tuple[bytes, int]
 
 
 def _next_at(directory: Directory, big: bool) -> int:
-    """Where in a written directory the offset of the next one lies."""
+    """Find the offset of the next directory in a written one."""
     return 8 + 20 * len(directory) if big else 2 + 12 * len(directory)
 
 

@@ -1,4 +1,4 @@
-"""What an image file carries besides its pixels, and which format holds what of it.
+"""Metadata: all that an image file carries besides its pixels, and which format holds it.
 
 Tags are those of TIFF 6.0, EXIF 3.0 and GeoTIFF 1.1 (OGC 19-008).
 """
@@ -135,10 +135,10 @@ class Metadata:
     """Tags that only TIFF has: GeoTIFF's, GDAL's, and those about pages."""
 
     seconds: Fraction | None = None
-    """How long a frame of an animation is shown; None for a still picture."""
+    """Time for which a frame of an animation is shown; None for a still picture."""
 
     loops: int = 0
-    """How often an animation is played; 0 is for ever."""
+    """Number of times an animation is played; 0 is for ever."""
 
     left_out: tuple[str, ...] = ()
     """Names of what the file has besides and nothing here can hold."""
@@ -147,7 +147,7 @@ class Metadata:
     """Level of white in a file of 16 bits that does not use them all; None for the highest."""
 
     def enlarged(self, scale: int) -> Metadata:
-        """What is true of the picture enlarged ``scale`` times.
+        """Derive the metadata of the picture enlarged ``scale`` times.
 
         Resolution grows by the scale: the picture keeps its size on paper, on the ground and under
         the microscope. Pixel scale and tie points of GeoTIFF follow, and the sizes in an OME
@@ -168,7 +168,7 @@ class Metadata:
         return replace(self, resolution=resolution, tiff=tiff, exif=exif)
 
     def turned(self, orientation: int) -> Metadata:
-        """What is true of the picture after an EXIF orientation was applied to it."""
+        """Derive the metadata of the picture after its EXIF orientation was applied to it."""
         if orientation not in range(2, 9):
             return self
         resolution, tiff, left_out = self.resolution, self.tiff, self.left_out

@@ -47,7 +47,7 @@ class Picture:
     metadata: Metadata = field(default_factory=Metadata)
 
     notes: tuple[str, ...] = ()
-    """What a user should know of the file beside its pixels: sentences that begin with a verb."""
+    """Remarks for the user on the file beside its pixels: sentences that begin with a verb."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ class _Frame(NamedTuple):
     disposal: int
     blending: int
     parts: list[tuple[int, int]]
-    """Where its compressed pixels lie: start and stop."""
+    """Places of its compressed pixels: start and stop."""
 
 
 def read_png(path: Path, scratch: Path | None) -> tuple[np.ndarray, Chunks]:

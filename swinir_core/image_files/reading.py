@@ -44,7 +44,7 @@ class ImageFile:
     """"picture", "page" or "frame"."""
 
     complete: bool = True
-    """Whether the file has an end; where it has none, what is missing of the picture is gray."""
+    """True for a file that has an end; else what is missing of the picture is gray."""
 
     masks: int = 0
     """Number of pages left out because they are masks of others."""
@@ -57,7 +57,7 @@ class ImageFile:
 
     @property
     def warnings(self) -> list[str]:
-        """What whoever restores the file should know of it: ends of sentences about it."""
+        """Remarks for whoever restores the file: ends of sentences about it."""
         warnings = []
         if not self.complete:
             warnings.append("ends too early; what is missing of the picture is gray or blurred")

@@ -109,7 +109,7 @@ class WindowPlan:
     so that nothing may be overwritten."""
 
     sweeps: Sweeps = field(default_factory=Sweeps)
-    """How far the pass is. Advanced by all that goes over the features, unless gradients are
+    """Progress of the pass. Advanced by all that goes over the features, unless gradients are
     wanted."""
 
     @classmethod

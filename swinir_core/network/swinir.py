@@ -24,7 +24,7 @@ from .plan import Sweeps, WindowPlan, keep_plan, reusing_plans, take_plan
 from .swin_layer import SwinTransformerLayer
 
 HEAD_SWEEPS = 3
-"""What the reconstruction counts, in sweeps over the features; it takes about as long as one to
+"""Work of the reconstruction, in sweeps over the features; it takes about as long as one to
 seven Swin layers."""
 
 

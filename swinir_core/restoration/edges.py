@@ -1,4 +1,4 @@
-"""What a network sees beyond the edges of an image."""
+"""The surroundings of an image that a network sees beyond its edges."""
 
 from __future__ import annotations
 

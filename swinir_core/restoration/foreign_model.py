@@ -36,7 +36,7 @@ _MEASURED_PART = 0.1
 
 @dataclass
 class _Measured:
-    """What running a model on small images has told, on one device in one type."""
+    """Results of running a model on small images, on one device in one type."""
 
     bytes_per_pixel: float
     steps: int

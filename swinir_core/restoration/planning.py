@@ -34,7 +34,7 @@ class RunPlan:
     one by one."""
 
     restores_alpha: bool
-    """Whether alpha takes a run of its own."""
+    """True where alpha takes a run of its own."""
 
     at_once: int
     """Tiles of the largest size that are run together; an image that is not cut is one tile."""

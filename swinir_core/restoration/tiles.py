@@ -33,7 +33,7 @@ every four pixels from its edge, so a wider blend would let in more than it even
 
 @dataclass(frozen=True)
 class TileSettings:
-    """When and how images are cut. Wrong values raise ``ValueError`` with the number in it."""
+    """Settings of when and how images are cut. A wrong value raises ``ValueError`` naming it."""
 
     mode: str = "auto"
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
