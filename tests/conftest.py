@@ -1,4 +1,4 @@
-"""What several modules of tests take."""
+"""Fixtures of several modules of tests."""
 
 from __future__ import annotations
 

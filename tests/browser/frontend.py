@@ -80,7 +80,7 @@ BOUNDS = """() => {
 
 
 def find_chromium() -> str | None:
-    """Where Chromium is: ``CHROMIUM_PATH``, or a usual name on the path."""
+    """Find Chromium: ``CHROMIUM_PATH``, or a usual name on the path."""
     names = (os.environ.get("CHROMIUM_PATH"), "chromium", "chromium-browser", "google-chrome")
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
@@ -104,7 +104,7 @@ def open_frontend(host: ComfyHost, chromium: str, size: Size = USUAL_SIZE) -> It
 
 
 class Frontend:
-    """What a user does in the page, and what they see there."""
+    """Actions of a user in the page, and what they see there."""
 
     def __init__(self, page: Page, host: ComfyHost, size: Size) -> None:
         self.page = page
@@ -183,11 +183,11 @@ class Frontend:
         return self.page.evaluate(OVERLAPS)
 
     def shows(self, pattern: str) -> int:
-        """How many elements have a text that begins with this pattern."""
+        """Count the elements whose text begins with this pattern."""
         return self.page.get_by_text(re.compile(f"^\\s*{pattern}")).count()
 
     def texts_are_drawn(self) -> bool:
-        """Whether the canvas is near enough for the frontend to draw more than boxes."""
+        """Tell whether the canvas is near enough for the frontend to draw more than boxes."""
         return not self.page.evaluate("app.canvas.low_quality")
 
     def outside_the_page(self) -> list[str]:

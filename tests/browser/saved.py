@@ -16,7 +16,7 @@ NOTE = "MarkdownNote"
 MUTED = 2
 
 Saved = dict[str, Any]
-"""What the frontend saves of a node, or of a whole workflow."""
+"""A node, or a whole workflow, as the frontend saves it."""
 
 
 def read(name: str) -> Saved:
@@ -41,7 +41,7 @@ def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def to_prompt(workflow: Saved, object_info: dict[str, Any]) -> dict[str, Node]:
-    """What the frontend sends of a saved workflow when Run is pressed."""
+    """Make what the frontend sends of a saved workflow when Run is pressed."""
     sources = {number: [str(origin), slot] for number, origin, slot, *_ in workflow["links"]}
     graph = {}
     for saved in host_nodes(workflow):

@@ -1,4 +1,4 @@
-"""What some examples ask the user to bring, made small enough for a test."""
+"""Files that some examples ask the user to bring, made small enough for a test."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ PICTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Remove noise": ("denoise_color_light", "coffee", {"noise": 25}),
     "Remove JPEG artefacts": ("jpeg_color_light", "astronaut", {"jpeg_quality": 20}),
 }
-"""What a workflow restores, and by which model."""
+"""Model, picture and degradation of a workflow."""
 
 each_file = pytest.mark.parametrize("file", saved.EARLIER, ids=lambda file: file.stem)
 

@@ -22,7 +22,7 @@ from tests.support.hostile import CONFIG, SECONDS, WEIGHTS, check_loaded, saved
 
 
 def boundaries(path: Path) -> set[int]:
-    """Where a part of the file begins or ends."""
+    """Places at which a part of the file begins or ends."""
     data = path.read_bytes()
     found = {0, 1, 4, 8, len(data)}
     if path.suffix == ".safetensors":

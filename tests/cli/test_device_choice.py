@@ -1,4 +1,4 @@
-"""Which device and precision are taken, and when two names are one device."""
+"""Choice of device and precision, and when two names are one device."""
 
 from __future__ import annotations
 

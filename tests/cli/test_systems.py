@@ -1,4 +1,4 @@
-"""What the package asks of a system, a console, a processor and a build of Python."""
+"""Demands of the package on a system, a console, a processor and a build of Python."""
 
 from __future__ import annotations
 

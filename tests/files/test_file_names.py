@@ -1,4 +1,4 @@
-"""What systems make of names: those Windows keeps, two that are one, how they are printed."""
+"""Names on different systems: those Windows keeps, two that are one, how they are printed."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ else:
     import tomli as tomllib
 
 LISTED: list[str] = []
-"""What the host lists."""
+"""Names that the host lists."""
 
 MODELS = PureWindowsPath(r"C:\ComfyUI\models\swinir")
 

@@ -76,7 +76,7 @@ class ComfyHost:
             self._process.wait()
 
     def new_log(self) -> str:
-        """What the host has logged since the last call."""
+        """Return what the host has logged since the last call."""
         log = self.log_file.read_bytes()
         new, self._log_mark = log[self._log_mark :], len(log)
         return new.decode(errors="replace")
@@ -156,7 +156,7 @@ class ComfyHost:
 
 
 class Result:
-    """How a workflow ended."""
+    """Outcome of a workflow."""
 
     def __init__(self, host: ComfyHost, entry: dict[str, Any]) -> None:
         self._host = host
@@ -174,11 +174,11 @@ class Result:
 
     @property
     def kind_of_error(self) -> str:
-        """What a dialog of the host shows before the message."""
+        """Text that a dialog of the host shows before the message."""
         return self.messages["execution_error"]["exception_type"]
 
     def found(self, node: str) -> dict[str, Any]:
-        """What a node has put into the history."""
+        """Output of a node in the history."""
         return self._outputs[node]
 
     def images(self, node: str = "save") -> np.ndarray:

@@ -21,7 +21,7 @@ from tests.support.reference import fresh_reference
 
 REPOSITORY = Path(__file__).parents[2]
 PACK_FOLDER = Path(os.environ.get("SWINIR_PACK", REPOSITORY))
-"""What the host loads: this checkout, or an unpacked archive of the registry."""
+"""Folder that the host loads: this checkout, or an unpacked archive of the registry."""
 TRACEBACK = re.compile(r"Traceback.*\n(?:[ \t].*\n)*")
 COMPLAINT = re.compile(rf"^.*(?:ERROR|WARNING|FAILED|Cannot import).*{PACK}.*$", re.MULTILINE)
 

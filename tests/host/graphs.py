@@ -13,7 +13,7 @@ def node(class_type: str, **inputs: Any) -> Node:
 
 
 def link(node_id: str, output: int = 0) -> list[Any]:
-    """What an output of another node gives."""
+    """Refer to an output of another node."""
     return [node_id, output]
 
 

@@ -50,7 +50,7 @@ tiles = pack.SwinIRTileSettings.execute("tiled", 32, 32, 8).args[0]
 
 
 class Complaints(logging.Handler):
-    """What somebody reading the log would take for trouble."""
+    """Lines of the log that a reader would take for trouble."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING or "error" in record.getMessage().lower():

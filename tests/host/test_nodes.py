@@ -1,4 +1,4 @@
-"""What the host knows of the nodes before anything runs."""
+"""Nodes as the host knows them before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be set on the restore node: precision, ensemble, mask."""
+"""Settings of the restore node: precision, ensemble, mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files carry besides one picture, between all formats, restored at twice the size."""
+"""Metadata, pages and frames of files, between all formats, restored at twice the size."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def tiff_of(samples: np.ndarray, **options) -> bytes:
 
 
 def on_the_ground(tags: tifffile.TiffTags, column: float, row: float) -> tuple[float, float]:
-    """Where a place of the raster, in pixels from the corner of the picture, is on the ground."""
+    """Locate a place of the raster, in pixels from the corner of the picture, on the ground."""
     point = tags[34735].value[7] == 2
     i, j = (n - 0.5 * point for n in (column, row))
     if 34264 in tags:

@@ -1,4 +1,4 @@
-"""Which files a command reads, and where the results go."""
+"""Files that a command reads, and places of the results."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is one format's own: TIFF's alpha and size, JPEG's colours and preview, PNG's filters."""
+"""Peculiarities of formats: TIFF's alpha and size, JPEG's colours and preview, PNG's filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loader advises for a file that holds another network."""
+"""Advice of the loader for a file that holds another network."""
 
 from __future__ import annotations
 

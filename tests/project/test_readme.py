@@ -1,4 +1,4 @@
-"""What the README tells people to type and to choose is there."""
+"""Options and choices that the README names, which must exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown while an image is restored."""
+"""Pictures shown while an image is restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a restorer runs together, which changes neither results nor memory."""
+"""Images and tiles that are run together, which changes neither results nor memory."""
 
 from __future__ import annotations
 

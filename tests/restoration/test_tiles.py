@@ -1,4 +1,4 @@
-"""Where images are cut: whole windows, even tiles, weights that add up to one."""
+"""Cuts of images: whole windows, even tiles, weights that add up to one."""
 
 from __future__ import annotations
 

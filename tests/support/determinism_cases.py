@@ -1,4 +1,4 @@
-"""What ``test_determinism`` computes in processes of its own, to compare their bytes.
+"""Cases that ``test_determinism`` computes in processes of its own, to compare their bytes.
 
 ``python -m tests.support.determinism_cases`` prints one JSON object of a digest for each case. With
 ``--reversed`` the process has another history: the cases are run in the other order, each a second

@@ -1,4 +1,4 @@
-"""What tests of hostile model files share: a tiny model, ways to damage its file, and bounds."""
+"""Tools of the tests of hostile model files: a tiny model, ways to damage its file, and bounds."""
 
 from __future__ import annotations
 

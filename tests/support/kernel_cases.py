@@ -1,4 +1,4 @@
-"""What ``test_kernels`` runs through Triton's interpreter, in a process of its own.
+"""Cases that ``test_kernels`` runs through Triton's interpreter, in a process of its own.
 
 The interpreter is chosen by TRITON_INTERPRET when Triton is first imported, so it must not be
 chosen in the process of the other tests. ``python -m tests.support.kernel_cases`` prints one JSON

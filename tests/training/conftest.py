@@ -1,4 +1,4 @@
-"""What every training test needs."""
+"""Fixtures of all training tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run saves, to go on from after a stop or a failure, and what it says where it cannot."""
+"""Saves of a run, to go on from after a stop or a failure, and its words where it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each task makes its inputs."""
+"""Inputs of each task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an example workflow is made of: nodes in rows of columns, each with a key of its own."""
+"""Parts of an example workflow: nodes in rows of columns, each with a key of its own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NOTE_WIDTH = 340
 
 CAT, COFFEE, ROCKET, ASTRONAUT = (0.39, 0.38), (0.48, 0.35), (0.5, 0.78), (0.47, 0.35)
 COLLAR, SPOON, MIDDLE = (0.45, 0.75), (0.63, 0.68), (0.5, 0.5)
-"""What is worth a look in each sample picture."""
+"""Places worth a look in the sample pictures."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Node:
     """Widget values by widget name; the others keep their defaults."""
     links: dict[str, str] = field(default_factory=dict)
     download: str = ""
-    """Where the frontend can fetch the model file this node names; empty where there is none."""
+    """Address from which the frontend can fetch the model file; empty where there is none."""
     room: Size = (LEAST_WIDTH, 0)
     """Least width and height in canvas pixels, where ``SIZES`` does not say more."""
     above: int = 0
     """Canvas pixels kept free above, for links to pass."""
     muted: bool = False
-    """Whether it waits, switched off, for the user to need it."""
+    """True where it waits, switched off, for the user to need it."""
 
     @property
     def size(self) -> Size:
@@ -85,13 +85,13 @@ class Workflow:
     """
 
     name: str
-    """What people see in the list of templates, and the name of the file. The number in front puts
+    """Name in the list of templates, and the name of the file. The number in front puts
     it where it is in ``WORKFLOWS``: hosts list files in the order of their names."""
     note: str
     """Markdown; what the example does and what to change."""
     rows: tuple[Row, ...]
     focus: tuple[float, float] = CAT
-    """What the thumbnail is centred on, as parts of the width and height."""
+    """Centre of the thumbnail, as parts of the width and height."""
     stand_in: Workflow | None = None
     """Runs for the thumbnail in place of one that needs a file of the user's."""
 
@@ -106,7 +106,7 @@ class Workflow:
 
     @property
     def wants(self) -> Wants | None:
-        """What the user has to bring before it runs."""
+        """The file that the user has to bring before it runs."""
         return next((BRINGS[node.type] for node in self.nodes if node.type in BRINGS), None)
 
     def number(self, key: str) -> int:
