@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from ..swinir_core.restoration.edges import EDGES
 from ..swinir_core.restoration.execution import Job
 from ..swinir_core.restoration.image_model import ImageModel
 from ..swinir_core.restoration.inputs import Inputs, check_inputs
-from ..swinir_core.restoration.planning import RunPlan
 from ..swinir_core.restoration.preview import Preview
+from ..swinir_core.restoration.sizing import SIZES, Sized, TargetSize, restore_to_size
 from ..swinir_core.restoration.transparency import ALPHAS
 from . import host
 from .runnable import to_runnable
@@ -133,12 +134,49 @@ class SwinIRRestore(io.ComfyNode):
                         "shadows are better enlarged."
                     ),
                 ),
+                io.Combo.Input(
+                    "size",
+                    options=list(SIZES),
+                    default=SIZES[0],
+                    optional=True,
+                    tooltip=(
+                        "The size of the result. model enlarges by the model's scale. For any "
+                        "other size choose factor, longer side (in pixels) or megapixels and set "
+                        "size_value: the model runs as often as that takes, and what is too large "
+                        "is shrunk, one image at a time."
+                    ),
+                ),
+                io.Float.Input(
+                    "size_value",
+                    default=TargetSize().value,
+                    min=0.01,
+                    max=100_000,
+                    step=0.01,
+                    optional=True,
+                    tooltip=(
+                        "The factor, the pixels of the longer side or the megapixels that size "
+                        "asks for. Has no effect where size is model."
+                    ),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip=(
+                        "How much of the model's picture is in the result; the rest is the image "
+                        "plainly resized. Lower it where the model does too much, such as skin "
+                        "that becomes too smooth."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(
                     tooltip=(
-                        "The restored images, larger by the model's scale, gray ones in three "
-                        "equal channels."
+                        "The restored images, larger by the model's scale or of the size asked "
+                        "for, gray ones in three equal channels."
                     ),
                 ),
             ],
@@ -157,31 +195,52 @@ class SwinIRRestore(io.ComfyNode):
         edges: str = EDGES[0],
         colors: str = COLORS[0],
         alpha: str = ALPHAS[0],
+        size: str = SIZES[0],
+        size_value: float = TargetSize().value,
+        strength: float = 1.0,
     ) -> io.NodeOutput:
         inputs = check_inputs(image, mask, stretch=True)
+        target = TargetSize(size, size_value)
         runnable = to_runnable(upscale_model)
         tiles = tile_settings or TileSettings()
         device = runnable.patcher.load_device
         dtype = find_precision(precision, runnable.model, device)
-        restorer = Restorer(runnable.model, device, dtype, ensemble, edges, colors, alpha)
+        restorer = Restorer(runnable.model, device, dtype, ensemble, edges, colors, alpha, strength)
+        available = host.total_memory(device)
 
         def load() -> None:
-            runnable.load(memory_required(restorer, inputs, tiles, host.total_memory(device)))
+            needed = memory_required(restorer, inputs, target, within(tiles, available))
+            runnable.load(needed)
 
         # Anything may have been evicted since the last run, so the model is requested every time.
         load()
         if restorer.measure(inputs, host.interrupted):
             load()
-        plan = plan_within(restorer, inputs, tiles, host.free_memory(runnable.patcher))
-        logging.info("SwinIR Restore%s: %s", " in eight ways" * ensemble, plan.summary())
+        tiles = within(tiles, host.free_memory(runnable.patcher))
         progress, preview = host.Progress(), Preview()
 
-        def finished(job: Job) -> None:
-            preview.add(job)
+        def show() -> None:
             if progress.wants_picture():
                 progress.show(preview.picture())
 
-        restored = restorer.run(inputs, plan, progress.advance, host.interrupted, finished)
+        def finished(job: Job) -> None:
+            preview.add(job)
+            show()
+
+        def finished_rows(image: Tensor, result: Tensor, start: int, stop: int) -> None:
+            preview.add_rows(image, result, start, stop)
+            show()
+
+        name = "SwinIR Restore" + " in eight ways" * ensemble
+        if target.is_of_model(inputs, runnable.model.scale):
+            plan = restorer.plan_for(inputs, tiles, host.interrupted)
+            logging.info("%s: %s", name, plan.summary())
+            run = partial(restorer.run, inputs, plan, finished=finished)
+        else:
+            sized = Sized.of_first(restorer, inputs, target, tiles)
+            logging.info("%s: %s", name, sized.summary())
+            run = partial(restore_to_size, restorer, inputs, target, tiles, finished=finished_rows)
+        restored = run(progress=progress.advance, cancelled=host.interrupted)
         return io.NodeOutput(host.to_intermediate(in_three_channels(restored)))
 
 
@@ -200,20 +259,23 @@ def find_precision(name: str, model: ImageModel, device: torch.device) -> torch.
     return PRECISIONS[name] or host.fastest_precision(device)
 
 
-def plan_within(restorer: Restorer, inputs: Inputs, tiles: TileSettings, available: int) -> RunPlan:
-    """Plan the run with ``available`` bytes, or fewer where the settings say so."""
-    budget = min(tiles.memory_budget or available, available)
-    return restorer.plan_for(inputs, replace(tiles, memory_budget=budget), host.interrupted)
+def within(tiles: TileSettings, available: int) -> TileSettings:
+    """Let tiles take ``available`` bytes, or fewer where the settings say so."""
+    return replace(tiles, memory_budget=min(tiles.memory_budget or available, available))
 
 
-def memory_required(restorer: Restorer, inputs: Inputs, tiles: TileSettings, total: int) -> int:
-    """Estimate the bytes of a run on a device with ``total`` bytes, before the model is loaded.
+def memory_required(
+    restorer: Restorer, inputs: Inputs, target: TargetSize, tiles: TileSettings
+) -> int:
+    """Estimate the bytes of a run before the model is loaded.
 
     Then how far tiles must overlap cannot be found yet, which changes this by a few hundredths
     only; and a mask changes nothing.
     """
-    tiles = replace(tiles, overlap=tiles.overlap or 0)
-    return plan_within(restorer, replace(inputs, mask=None), tiles, total).memory
+    inputs, tiles = replace(inputs, mask=None), replace(tiles, overlap=tiles.overlap or 0)
+    if target.is_of_model(inputs, restorer.model.scale):
+        return restorer.plan_for(inputs, tiles).memory
+    return Sized.of_first(restorer, inputs, target, tiles).memory
 
 
 def in_three_channels(images: Tensor) -> Tensor:

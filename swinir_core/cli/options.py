@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def restore(command: argparse.ArgumentParser) -> None:
     examples:
       swinir restore photo.jpg -o restored/
       swinir restore photo.jpg -o photo_x2.png
+      swinir restore photo.jpg -o photo_4k.png --longest 3840 --strength 0.8
       swinir restore holiday/ "scans/*.tif" -o restored/ --model models/my_swinir.pth
       torchrun --nproc_per_node 2 -m swinir_core restore holiday/ -o restored/ --resume
     """
@@ -109,6 +111,26 @@ def restore(command: argparse.ArgumentParser) -> None:
         choices=("same", "png", "jpg", "webp", "tiff"),
         default="same",
         help="of results in a folder (default: that of each image)",
+    )
+    size = command.add_mutually_exclusive_group()
+    size.add_argument(
+        "--scale",
+        type=_above_zero,
+        metavar="FACTOR",
+        help="size of results beside the images, such as 1.5 (default: the model's scale)",
+    )
+    size.add_argument(
+        "--longest", type=_above_zero, metavar="PIXELS", help="size of results by their longer side"
+    )
+    size.add_argument(
+        "--megapixels", type=_above_zero, metavar="N", help="size of results in millions of pixels"
+    )
+    add(
+        "--strength",
+        type=_share,
+        default=1.0,
+        metavar="0..1",
+        help="share of the model's picture, the rest being the image plainly resized",
     )
     add("--ensemble", **_ENSEMBLE)
     add(
@@ -368,6 +390,27 @@ def _size(text: str) -> tuple[int, int]:
 
 def _count(text: str) -> int:
     return int(_matched(r"[1-9]\d{0,5}", text, "a number of at least 1"))
+
+
+def _above_zero(text: str) -> float:
+    number = _number(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return number
+
+
+def _share(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _matched(pattern: str, text: str, expected: str) -> str:

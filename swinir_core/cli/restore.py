@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,18 @@ from ..files import remove_abandoned
 from ..image_files.finding import find_images, plan_outputs
 from ..image_files.picture import FORMATS, READ_ONLY, Picture
 from ..image_files.reading import open_file
+from ..image_files.scratch import allocate
 from ..image_files.writing import Rows, check_holds, check_writable, write_images
 from ..restoration.restorer import Restorer
-from ..restoration.streaming import Stream
+from ..restoration.sizing import Sized, TargetSize
 from ..restoration.tiles import TileSettings
 from ..text import listed, shown
 from .options import UsageError
 from .output import report_error, report_warning, sentence, why_not_overwritten
 from .processes import join_processes
+
+SIZES = {"scale": "factor", "longest": "longer side", "megapixels": "megapixels"}
+"""Options that set the size of results, and the way of each."""
 
 _FEW_BITS = 14
 """Bits that the levels of a 16-bit picture fit where it is worth asking whether these are all."""
@@ -34,7 +39,7 @@ _FEW_BITS = 14
 
 def restore(args: argparse.Namespace) -> int:
     """Restore every image the arguments name; a file that fails does not stop the others."""
-    tiles = tile_settings(args)
+    tiles, size = tile_settings(args), target_size(args)
     processes = join_processes()
     device = processes.device(args.device)
     plan, failures = processes.agreed(lambda: plan_files(args))
@@ -44,7 +49,8 @@ def restore(args: argparse.Namespace) -> int:
     precision = find_precision(args.precision, device)
     model = load_model(args.model or DEFAULT_MODEL, device, precision)
     restorer = Restorer(
-        *(model, device, precision, args.ensemble), args.edges, args.colors, args.alpha
+        *(model, device, precision, args.ensemble),
+        *(args.edges, args.colors, args.alpha, args.strength),
     )
     for number, (source, target) in processes.own(list(enumerate(plan, start=1))):
         label = f"{number}/{len(plan)} {shown(source.name)}"
@@ -58,6 +64,7 @@ def restore(args: argparse.Namespace) -> int:
                 label,
                 processes.is_main,
                 args.white,
+                size,
             )
         except ImageError as error:
             report_error(error)
@@ -102,6 +109,7 @@ def restore_file(
     label: str,
     show_progress: bool,
     white: int | None = None,
+    size: TargetSize | None = None,
 ) -> str:
     """Restore one image file by rows: its picture, or its pages or frames one by one. A picture
     larger than the memory is kept beside the target.
@@ -109,6 +117,7 @@ def restore_file(
     Args:
         label: Name of the progress bar, which a terminal shows where ``show_progress`` is true.
         white: Level of white, where the file has 16 bits.
+        size: Of the result, or of every page or frame; by default larger by the model's scale.
 
     Returns:
         The line to print: names, sizes and seconds.
@@ -118,13 +127,14 @@ def restore_file(
     check_holds(target, file.count, file.kind)
     for warning in file.warnings:
         report_warning(f"{shown(source)} {warning}.")
+    size = size or TargetSize()
     scale = restorer.model.scale
-    height, width = file.sizes[0]
+    targets = [size.of(height, width, scale) for height, width in file.sizes]
 
-    def bands(stream: Stream, name: str) -> Iterator[np.ndarray]:
+    def bands(sized: Sized, name: str) -> Iterator[np.ndarray]:
         disable = None if show_progress else True
         with tqdm(
-            total=stream.plan.pixels,
+            total=sized.pixels,
             desc=name,
             unit="px",
             unit_scale=True,
@@ -136,7 +146,7 @@ def restore_file(
                 bar.total = total
                 bar.update(done - bar.n)
 
-            yield from stream.bands(progress)
+            yield from sized.bands(progress)
 
     noted: set[str] = set()
 
@@ -146,19 +156,21 @@ def restore_file(
             if note not in noted:
                 report_warning(f"{shown(source)} {note}.")
         noted.update(notes)
-        height, width, channels = picture.shape
-        shape = (height * scale, width * scale, channels)
+        sized = Sized(
+            *(restorer, picture, size, tiles), allocate=partial(allocate, folder=target.parent)
+        )
+        shape = (*sized.target, picture.shape[2])
         check_writable(target, shape)
-        stream = Stream(restorer, picture, tiles)
-        if number == 1 and len(stream.plan.tiles) > 1:
-            tqdm.write(f"{label}: {stream.plan.summary()}", file=sys.stderr)
+        if number == 1 and sized.is_cut:
+            tqdm.write(f"{label}: {sized.summary()}", file=sys.stderr)
         name = f"{label}, {file.kind} {number} of {file.count}" if file.count > 1 else label
-        return Rows(bands(stream, name), shape, picture.metadata.enlarged(scale))
+        metadata = picture.metadata.resized(picture.shape[:2], sized.target)
+        return Rows(bands(sized, name), shape, metadata)
 
     left_out = write_images(
         target,
         map(restored, file.pictures, range(1, file.count + 1)),
-        [(height * scale, width * scale) for height, width in file.sizes],
+        targets,
         overwrite,
     )
     file_format = FORMATS[target.suffix.lower()]
@@ -167,9 +179,10 @@ def restore_file(
     if left_out:
         report_warning(f"{shown(target)} lacks what was not kept: {listed(left_out, 20)}.")
     many = f"{file.count} {file.kind}s of " if file.count > 1 else ""
+    (height, width), (new_height, new_width) = file.sizes[0], targets[0]
     return (
         f"{shown(source)} ({many}{width} x {height}) -> "
-        f"{shown(target)} ({width * scale} x {height * scale}) "
+        f"{shown(target)} ({new_width} x {new_height}) "
         f"in {time.perf_counter() - started:.1f} s"
     )
 
@@ -212,6 +225,14 @@ def tile_settings(args: argparse.Namespace) -> TileSettings:
         return TileSettings(mode="tiled", tile_size=args.tile, overlap=args.overlap)
     except ValueError as error:
         raise UsageError(f"--tile, --overlap: {error}.") from error
+
+
+def target_size(args: argparse.Namespace) -> TargetSize:
+    """The size of ``--scale``, ``--longest`` or ``--megapixels``."""
+    for option, way in SIZES.items():
+        if (value := getattr(args, option)) is not None:
+            return TargetSize(way, value)
+    return TargetSize()
 
 
 def find_precision(name: str, device: str) -> torch.dtype:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -146,24 +146,28 @@ class Metadata:
     white: int | None = None
     """Level of white in a file of 16 bits that does not use them all; None for the highest."""
 
-    def enlarged(self, scale: int) -> Metadata:
-        """Derive the metadata of the picture enlarged ``scale`` times.
+    def resized(self, old: tuple[int, int], new: tuple[int, int]) -> Metadata:
+        """Derive the metadata of the picture resized from ``old`` to ``new`` height and width.
 
-        Resolution grows by the scale: the picture keeps its size on paper, on the ground and under
-        the microscope. Pixel scale and tie points of GeoTIFF follow, and the sizes in an OME
+        Resolution grows as the sides do: the picture keeps its size on paper, on the ground and
+        under the microscope. Pixel scale and tie points of GeoTIFF follow, and the sizes in an OME
         description.
         """
-        if scale == 1:
+        if old == new:
             return self
+        y, x = (Fraction(*sides) for sides in zip(new, old, strict=True))
         resolution = self.resolution
         if resolution:
-            resolution = resolution._replace(x=resolution.x * scale, y=resolution.y * scale)
-        tiff = enlarged_position(self.tiff, scale)
+            resolution = resolution._replace(x=resolution.x * x, y=resolution.y * y)
+        tiff = resized_position(self.tiff, float(x), float(y))
         exif = self.exif
         if exif and b"<OME" in exif:
             block = read_block(exif)
             if description := block.get(0, {}).get(DESCRIPTION):
-                block[0][DESCRIPTION] = Entry(ASCII, _enlarged_ome(description.data, scale))
+                block[0][DESCRIPTION] = Entry(
+                    ASCII,
+                    _resized_ome(description.data, {"X": (old[1], new[1]), "Y": (old[0], new[0])}),
+                )
             exif = write_block(block)
         return replace(self, resolution=resolution, tiff=tiff, exif=exif)
 
@@ -272,8 +276,8 @@ def resources_of(iptc: bytes) -> bytes:
     return header + iptc + bytes(len(iptc) % 2)
 
 
-def enlarged_position(tiff: Directory, scale: int) -> Directory:
-    """Fit the tags of GeoTIFF to a picture that is enlarged ``scale`` times.
+def resized_position(tiff: Directory, x: float, y: float) -> Directory:
+    """Fit the tags of GeoTIFF to a picture that became ``x`` times as wide and ``y`` as high.
 
     Where a pixel is an area, (0, 0) is the corner of the first one and stays; where it is a point,
     (0, 0) is its centre, which comes to lie between pixels.
@@ -284,31 +288,39 @@ def enlarged_position(tiff: Directory, scale: int) -> Directory:
         keys[at] == _RASTER_TYPE and keys[at + 3] == _PIXEL_IS_POINT
         for at in range(4, len(keys) - 3, 4)
     )
-    shift = (scale - 1) / 2 if points else 0.0
-    if size := values(tiff.get(PIXEL_SCALE)):
-        tiff[PIXEL_SCALE] = numbers(DOUBLE, *(x / scale for x in size[:2]), *size[2:])
+    centre = (x - 1) / 2, (y - 1) / 2
+    shift = centre if points else (0.0, 0.0)
+    if len(size := values(tiff.get(PIXEL_SCALE))) > 1:
+        tiff[PIXEL_SCALE] = numbers(DOUBLE, size[0] / x, size[1] / y, *size[2:])
     if ties := values(tiff.get(TIE_POINTS)):
-        moved = (x * scale + shift if at % 6 < 2 else x for at, x in enumerate(ties))
+        moved = (
+            value * (x, y)[at % 6] + shift[at % 6] if at % 6 < 2 else value
+            for at, value in enumerate(ties)
+        )
         tiff[TIE_POINTS] = numbers(DOUBLE, *moved)
     if len(matrix := values(tiff.get(TRANSFORMATION))) == 16:
         rows = []
         for a, b, c, d in zip(*[iter(matrix)] * 4, strict=True):
-            rows += [a / scale, b / scale, c, d - (a + b) * shift / scale]
+            rows += [a / x, b / y, c, d - a * shift[0] / x - b * shift[1] / y]
         tiff[TRANSFORMATION] = numbers(DOUBLE, *rows)
     # Line and sample of a rational model count from the centre of the first pixel.
     if len(model := [*values(tiff.get(RPC))]) > 8:
-        model[2:4] = (x * scale + (scale - 1) / 2 for x in model[2:4])
-        model[7:9] = (x * scale for x in model[7:9])
+        model[2:4] = model[2] * y + centre[1], model[3] * x + centre[0]
+        model[7:9] = model[7] * y, model[8] * x
         tiff[RPC] = numbers(DOUBLE, *model)
     return tiff
 
 
-def _enlarged_ome(description: bytes, scale: int) -> bytes:
-    """Fit the sizes in an OME-XML description."""
+def _resized_ome(description: bytes, sides: Mapping[str, tuple[int, int]]) -> bytes:
+    """Fit the sizes in an OME-XML description, by axis from old to new."""
+
+    def physical(found: re.Match[str]) -> str:
+        old, new = sides[found[1][-1]]
+        return f'{found[1]}="{float(found[2]) * old / new!r}"'
+
     ome = description.decode("utf-8", "replace")
-    ome = _OME_SIZE.sub(lambda found: f'{found[1]}="{int(found[2]) * scale}"', ome)
-    ome = _OME_PHYSICAL.sub(lambda found: f'{found[1]}="{float(found[2]) / scale!r}"', ome)
-    return ome.encode()
+    ome = _OME_SIZE.sub(lambda found: f'{found[1]}="{sides[found[1][-1]][1]}"', ome)
+    return _OME_PHYSICAL.sub(physical, ome).encode()
 
 
 def _block(exif: bytes | None) -> Block:

@@ -8,10 +8,15 @@ on them still loses tenths of a decibel on the standard test sets.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_BLOCK = 64
+"""Rows or columns of a result that are made at a time."""
 
 ENLARGE_MARGIN = 2
 """Input rows beyond the edge of a band that ``enlarge`` needs to give the pixels of the whole."""
@@ -57,9 +62,93 @@ def stretch(image: Tensor, scale: int) -> Tensor:
     return _enlarge_side(_enlarge_side(image, 0, scale), 1, scale)
 
 
+class Resizer:
+    """Bicubic resizing of a picture to any size, by rows.
+
+    As ``bicubic_resize``: Keys' kernel, widened where a side shrinks so that nothing aliases,
+    mirrored at the edges; in float32, and with the exact ratio of the sides as the scale. Values
+    are resized as they are stored, not in linear light.
+    """
+
+    def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
+        """
+        Args:
+            source, target: Height and width before and after, in pixels.
+        """
+        self.source, self.target = source, target
+        self._rows, self._columns = (
+            _taps(*sides, sides[1] / sides[0]) for sides in zip(source, target, strict=True)
+        )
+
+    def needs(self, start: int, stop: int) -> tuple[int, int]:
+        """Find the rows of the source, first and last + 1, that make these rows of the result."""
+        taps = self._rows[0][:, start:stop]
+        return int(taps.min()), int(taps.max()) + 1
+
+    def rows(self, read: Callable[[int, int], Tensor], start: int, stop: int) -> Tensor:
+        """Make rows of the result: (stop - start, w, C) float32 in 0..1.
+
+        Args:
+            read: Returns rows of the source from one to another, (n, W, C) float32.
+            start, stop: Of the result.
+        """
+        parts = []
+        for first in range(start, stop, _BLOCK):
+            last = min(first + _BLOCK, stop)
+            top, bottom = self.needs(first, last)
+            source = read(top, bottom)
+            matrix = _matrix(self._rows, first, last, top, bottom)
+            parts.append(
+                self._narrowed((matrix @ source.flatten(1)).unflatten(1, source.shape[1:]))
+            )
+        return torch.cat(parts).clamp_(0, 1)
+
+    def bands(self, bands: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Resize a picture that arrives in bands (n, W, C), from top to bottom; yield the rows of
+        the result, (m, w, C), as soon as theirs are there."""
+        waiting, top, done = torch.zeros(0), 0, 0
+        lowest = self._rows[0].max(0).values.cummax(0).values
+        for band in bands:
+            for rows in band.split(_BLOCK):
+                waiting = torch.cat([waiting, rows]) if len(waiting) else rows
+                arrived = top + len(waiting)
+                ready = int(torch.searchsorted(lowest, arrived))
+                if ready == done:
+                    continue
+                yield self.rows(partial(_part, waiting, top), done, ready)
+                done = ready
+                first = self.needs(done, self.target[0])[0] if done < self.target[0] else arrived
+                waiting, top = waiting[first - top :].clone(), first
+
+    def _narrowed(self, rows: Tensor) -> Tensor:
+        """Resize the columns of (n, W, C)."""
+        rows = rows.movedim(-1, 1).contiguous()
+        parts = []
+        for first in range(0, self.target[1], _BLOCK):
+            last = min(first + _BLOCK, self.target[1])
+            taps = self._columns[0][:, first:last]
+            left, right = int(taps.min()), int(taps.max()) + 1
+            matrix = _matrix(self._columns, first, last, left, right)
+            parts.append(rows[..., left:right] @ matrix.T)
+        return torch.cat(parts, -1).movedim(1, -1)
+
+
+def _part(rows: Tensor, top: int, first: int, last: int) -> Tensor:
+    """Take rows ``first`` to ``last`` of a picture from those that begin at its row ``top``."""
+    return rows[first - top : last - top]
+
+
+def _matrix(taps: tuple[Tensor, Tensor], start: int, stop: int, first: int, last: int) -> Tensor:
+    """Write the taps of some outputs as a matrix (stop - start, last - first) of weights."""
+    source, weights = (part[:, start:stop].T for part in taps)
+    matrix = torch.zeros(stop - start, last - first, dtype=weights.dtype)
+    return matrix.scatter_add_(1, source - first, weights).float()
+
+
 def _resize_axis(image: Tensor, axis: int, scale: float) -> Tensor:
     """Resize one side of (H, W, C) in float64."""
-    source, weights = _taps(image.shape[axis], scale)
+    length = image.shape[axis]
+    source, weights = _taps(length, math.ceil(length * scale), scale)
     resized = torch.zeros_like(image.index_select(axis, source[0]))
     for tap_source, tap_weights in zip(source, weights, strict=True):
         factor = tap_weights.view(-1, *[1] * (2 - axis))
@@ -67,14 +156,14 @@ def _resize_axis(image: Tensor, axis: int, scale: float) -> Tensor:
     return resized
 
 
-def _taps(length: int, scale: float) -> tuple[Tensor, Tensor]:
+def _taps(length: int, outputs: int, scale: float) -> tuple[Tensor, Tensor]:
     """Compute the index and the weight of every input sample that makes an output sample.
 
     Returns two arrays (taps, outputs).
     """
     stretch = min(scale, 1.0)
     support = 4.0 / stretch
-    centre = (np.arange(math.ceil(length * scale)) + 0.5) / scale - 0.5
+    centre = (np.arange(outputs) + 0.5) / scale - 0.5
     first = np.floor(centre - support / 2)
     source = first + np.arange(math.ceil(support) + 2)[:, None]
     weights = _keys(stretch * (centre - source), a=-0.5)

@@ -80,7 +80,7 @@ class RunPlan:
             kind = "tiles" if len(self.tiles) > 1 else "images"
             text += f"; the mask leaves out {self.untouched} of {everything} {kind}"
             if self.untouched == everything:
-                text += ": it is black everywhere, so nothing is restored"
+                text += ": it is black everywhere, or strength is 0, so nothing is restored"
         times = self.tiles.pixels / math.prod(self.tiles.image_size)
         if times >= _OVERLAPS_TO_MENTION:
             text += f"; overlaps make it compute {times:.1f} times the pixels of the image"

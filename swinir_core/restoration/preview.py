@@ -23,52 +23,71 @@ class Preview:
     def __init__(self) -> None:
         self._image: Tensor | None = None
         self._picture: Tensor | None = None
-        self._waiting: list[Job] = []
+        self._waiting: list[tuple[Span, Span]] = []
 
     def add(self, job: Job) -> None:
         """Note a finished job; nothing is computed before ``picture`` is called."""
-        if job.image is not self._image:
-            self._image, self._waiting, self._picture = job.image, [], None
-        self._waiting.append(job)
+        tile = job.tile.within(job.image)
+        self._add(job.image, job.result, *(_in_result(span) for span in (tile.rows, tile.columns)))
+
+    def add_rows(self, image: Tensor, result: Tensor, start: int, stop: int) -> None:
+        """Note finished rows of a result (h, w, C) of any size."""
+        rows, columns = (
+            Span(first, last, torch.ones(last - first))
+            for first, last in ((start, stop), (0, result.shape[1]))
+        )
+        self._add(image, result, rows, columns)
+
+    def _add(self, image: Tensor, result: Tensor, rows: Span, columns: Span) -> None:
+        if image is not self._image:
+            self._image, self._result, self._waiting, self._picture = image, result, [], None
+        self._waiting.append((rows, columns))
 
     def picture(self) -> np.ndarray:
-        """Draw the image of the job that was added last: uint8, (h, w) gray or (h, w, 3) RGB."""
+        """Draw the image that was added to last: uint8, (h, w) gray or (h, w, 3) RGB."""
         if self._picture is None:
-            self._picture = self._begin(self._waiting[0])
-        for job in self._waiting:
-            self._draw(job, self._picture)
+            self._picture = self._begin()
+        for part in self._waiting:
+            self._draw(*part, self._picture)
         self._waiting = []
         picture = to_integers(self._picture.numpy())
         return picture[..., 0] if picture.shape[-1] == 1 else picture
 
-    def _begin(self, job: Job) -> Tensor:
-        height, width, channels = job.result.shape
+    def _begin(self) -> Tensor:
+        assert self._image is not None
+        height, width, channels = self._result.shape
         self._block = -(-max(height, width) // SIDE)
         size = (-(-height // self._block), -(-width // self._block))
-        self._input = _resized(job.image, size).expand(-1, -1, channels)
+        self._input = _resized(self._image, size).expand(-1, -1, channels)
         self._done = torch.zeros(*size, 1)
         return self._input.clone()
 
-    def _draw(self, job: Job, picture: Tensor) -> None:
-        height, width, _ = job.result.shape
-        scale, block = height // job.image.shape[0], self._block
-        tile = job.tile.within(job.image)
-        rows, row_weights = self._blocks(tile.rows, scale, height)
-        columns, column_weights = self._blocks(tile.columns, scale, width)
+    def _draw(self, row_span: Span, column_span: Span, picture: Tensor) -> None:
+        block = self._block
+        (rows, row_weights), (columns, column_weights) = (
+            self._blocks(span, length)
+            for span, length in zip((row_span, column_span), self._result.shape, strict=False)
+        )
         self._done[rows, columns] += row_weights[:, None, None] * column_weights[:, None]
-        restored = job.result[
+        restored = self._result[
             rows.start * block : rows.stop * block, columns.start * block : columns.stop * block
         ]
         left = 1 - self._done[rows, columns]
         picture[rows, columns] = _mean(restored, block) + left * self._input[rows, columns]
 
-    def _blocks(self, span: Span, scale: int, length: int) -> tuple[slice, Tensor]:
-        """Find the blocks along a side of ``length`` pixels in which a tile lies, and its mean
+    def _blocks(self, span: Span, length: int) -> tuple[slice, Tensor]:
+        """Find the blocks along a side of ``length`` pixels in which a span lies, and its mean
         weight in each."""
-        block, start, stop = self._block, span.start * scale, span.stop * scale
-        blocks = slice(start // block, -(-stop // block))
-        whole = (start - blocks.start * block, min(blocks.stop * block, length) - stop)
+        block = self._block
+        blocks = slice(span.start // block, -(-span.stop // block))
+        whole = (span.start - blocks.start * block, min(blocks.stop * block, length) - span.stop)
         return blocks, _mean(F.pad(span.weights, whole)[:, None, None], block, 1)[:, 0, 0]
+
+
+def _in_result(span: Span) -> Span:
+    """Enlarge a span of the input to the one of the result that its weights are for."""
+    scale = len(span.weights) // span.length
+    return Span(span.start * scale, span.stop * scale, span.weights)
 
 
 def _mean(image: Tensor, height: int, width: int | None = None) -> Tensor:

@@ -57,6 +57,7 @@ class Restorer:
         edges: str = "network",
         colors: str = "model",
         alpha: str = "enlarged",
+        strength: float = 1.0,
     ) -> None:
         """
         Args:
@@ -69,6 +70,8 @@ class Restorer:
             edges: One of ``EDGES``: what the network sees beyond the edges of an image.
             colors: One of ``COLORS``: whether colours are those of the model or of the input.
             alpha: One of ``ALPHAS``: how alpha becomes as large as the result.
+            strength: Share of the model's picture in the result, 0 to 1, the rest being the input
+                enlarged bicubically. At 0 nothing is computed.
         """
         for name, value, choices in (
             ("edges", edges, EDGES),
@@ -77,7 +80,9 @@ class Restorer:
         ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
-        self.edges, self.colors, self.alpha = edges, colors, alpha
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be between 0 and 1, got {strength}.")
+        self.edges, self.colors, self.alpha, self.strength = edges, colors, alpha, strength
         self.model = Ensemble(model) if ensemble else model
         self.device = torch.device(device or _parameters(model)[0].device)
         self.dtype: torch.dtype = dtype or min(
@@ -179,8 +184,9 @@ class Restorer:
         for job in run.do(jobs):
             if finished is not None:
                 finished(job)
-        masks = [None] * batch if inputs.mask is None else inputs.mask.expand(batch, -1, -1)
-        if self.colors == "input" or inputs.mask is not None:
+        mask = self.share(inputs)
+        masks = [None] * batch if mask is None else mask.expand(batch, -1, -1)
+        if self.colors == "input" or mask is not None:
             for image, result, mask in zip(images, results, masks, strict=True):
                 shown = spread_colors(image).float().cpu().clamp(0, 1)
                 if self.colors == "input":
@@ -194,6 +200,13 @@ class Restorer:
             for image, result, tiles, mask in alphas:
                 self._add_alpha(image, result, tiles, mask, run)
         return out
+
+    def share(self, inputs: Inputs) -> Tensor | None:
+        """Find how much of the result is restored: (B or 1, H, W) in 0..1, or ``None`` for all."""
+        if self.strength == 1:
+            return inputs.mask
+        mask = torch.ones(1, *inputs.images.shape[1:3]) if inputs.mask is None else inputs.mask
+        return mask * self.strength
 
     def _add_alpha(
         self, image: Tensor, result: Tensor, tiles: Iterable[Tile], mask: Tensor | None, run: Run
@@ -236,7 +249,7 @@ class Restorer:
             channels -= 2
         return self.plan(
             *(height, width, tiles, batch),
-            mask=inputs.mask,
+            mask=self.share(inputs),
             channels=channels,
             with_alpha=with_alpha,
             cancelled=cancelled,

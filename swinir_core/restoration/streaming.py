@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -18,7 +21,7 @@ from .execution import Progress, Run, make_jobs
 from .inputs import finite, with_limited_alpha
 from .planning import RunPlan
 from .restorer import Restorer
-from .tiles import Span, TilePlan, TileSettings
+from .tiles import Span, TileSettings
 from .transparency import SPREAD, has_alpha, limit_alpha, spread_colors
 
 _SAMPLE_BYTES = 8
@@ -53,15 +56,34 @@ class Stream:
     """
 
     def __init__(
-        self, restorer: Restorer, picture: Rows, tiles: TileSettings | None = None
+        self,
+        restorer: Restorer,
+        picture: Rows,
+        tiles: TileSettings | None = None,
+        mask: Tensor | None = None,
+        row_bytes: float = math.inf,
+        alpha_varies: bool | None = None,
     ) -> None:
+        """
+        Args:
+            restorer: Of whose ``strength`` no use is made: bands are the picture of the model.
+            picture: Read by rows.
+            tiles: When and how it is cut.
+            mask: (1, H, W) in 0..1. Tiles that it does not touch are not computed but black.
+            row_bytes: Memory that a row of tiles takes at most beside the model, in the mode
+                ``auto``.
+            alpha_varies: Whether alpha is not the same everywhere, which is otherwise found by
+                reading it.
+        """
         self.restorer = restorer
         self.picture = picture
         self.tiles = tiles or TileSettings()
+        self.mask, self.row_bytes = mask, row_bytes
         self.height, self.width, self.channels = picture.shape
         self._has_alpha = has_alpha(self.channels)
         self._colours = slice(self.channels - self._has_alpha)
         self._warned = False
+        self._alpha_known = alpha_varies
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -70,11 +92,17 @@ class Stream:
         Raises ``MemoryError`` where a row of tiles, as the settings want it, is more than the
         machine has memory for.
         """
+
+        def beside(tile_height: int) -> int:
+            needed = self.memory(tile_height)
+            return needed if needed <= self.row_bytes else sys.maxsize
+
         plan = self.restorer.plan(
             *(self.height, self.width, self.tiles),
-            beside=self.memory,
+            beside=beside,
+            mask=self.mask,
             channels=self.channels,
-            with_alpha=self._alpha_varies(),
+            with_alpha=self.alpha_varies,
         )
         tallest, _ = plan.tiles.largest
         needed = self.memory(tallest)
@@ -152,7 +180,7 @@ class Stream:
             if stop <= start:
                 continue
             bottom = min(stop + COLOR_MARGIN, self.height)
-            image = self._rows(top, bottom)[..., self._colours].clamp(0, 1)
+            image = self.read_seen(top, bottom)[..., self._colours].clamp(0, 1)
             done = waiting[: (stop - start) * scale]
             keep_colors(
                 *(done[..., self._colours], image, shrunk[: bottom - top], scale),
@@ -175,7 +203,8 @@ class Stream:
         image = self._seen(row.start, row.stop)
         result = torch.zeros(row.length * self.restorer.model.scale, *begun.shape[1:])
         result[: len(begun)] = begun
-        tiles = TilePlan((row.moved(-row.start),), self.plan.tiles.columns).tiles_by_size()
+        (selected,) = self.plan.selected
+        tiles = [replace(tile, rows=row.moved(-row.start)) for tile in selected if tile.rows is row]
         in_channels = self.restorer.model.in_channels
         parts = [self._colours, slice(-1, None)] if self.plan.restores_alpha else [self._colours]
         for part in parts:
@@ -187,19 +216,22 @@ class Stream:
         """Make alpha of some rows of the picture: (s * (stop - start), sW, 1)."""
         scale = self.restorer.model.scale
         first = max(start - ENLARGE_MARGIN, 0)
-        alpha = self._read(first, min(stop + ENLARGE_MARGIN, self.height))[..., -1:]
+        alpha = self.read(first, min(stop + ENLARGE_MARGIN, self.height))[..., -1:]
         if self.plan.restores_alpha:
             return limit_alpha(restored, alpha, scale, start - first)
         return enlarge(alpha, scale)[(start - first) * scale :][: (stop - start) * scale]
 
-    def _alpha_varies(self) -> bool:
-        """Tell whether alpha is to be restored and not the same everywhere."""
+    @cached_property
+    def alpha_varies(self) -> bool:
+        """True where alpha is to be restored and not the same everywhere."""
         if not self._has_alpha or self.restorer.alpha == "enlarged":
             return False
-        first = self._read(0, 1)[0, 0, -1]
+        if self._alpha_known is not None:
+            return self._alpha_known
+        first = self.read(0, 1)[0, 0, -1]
         strips = range(0, self.height, _STRIP)
         return any(
-            bool((self._read(start, min(start + _STRIP, self.height))[..., -1] != first).any())
+            bool((self.read(start, min(start + _STRIP, self.height))[..., -1] != first).any())
             for start in strips
         )
 
@@ -207,25 +239,25 @@ class Stream:
         """Take rows with what is seen beyond the upper and the lower edge."""
         inside = range(max(start, 0), min(stop, self.height))
         if len(inside) == stop - start:
-            return self._rows(start, stop)
+            return self.read_seen(start, stop)
         parts = []
         for first, last in ((start, 0), (inside.start, inside.stop), (self.height, stop)):
             if first < last:
                 seen = positions(first, last, self.height)
                 lowest = int(seen.min())
-                parts.append(self._rows(lowest, int(seen.max()) + 1)[seen - lowest])
+                parts.append(self.read_seen(lowest, int(seen.max()) + 1)[seen - lowest])
         return torch.cat(parts)
 
-    def _rows(self, start: int, stop: int) -> Tensor:
-        """Read rows, with the colours that a network sees: (stop - start, W, C)."""
+    def read_seen(self, start: int, stop: int) -> Tensor:
+        """Read rows, with the colours that a network sees: (stop - start, W, C) float32."""
         if not self._has_alpha:
-            return self._read(start, stop)
+            return self.read(start, stop)
         above = min(start, SPREAD)
-        rows = self._read(start - above, min(stop + SPREAD, self.height))
+        rows = self.read(start - above, min(stop + SPREAD, self.height))
         kept = slice(above, above + stop - start)
         return torch.cat([spread_colors(rows)[kept], rows[kept, :, -1:]], -1)
 
-    def _read(self, start: int, stop: int) -> Tensor:
+    def read(self, start: int, stop: int) -> Tensor:
         """Read rows, (stop - start, W, C), as ``check_inputs`` makes images; warns once."""
         rows = torch.from_numpy(self.picture.rows(start, stop))
         cleaned = finite(rows, warn=not self._warned)

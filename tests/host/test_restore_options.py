@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import swinir_core as sc
+from swinir_core.restoration.inputs import check_inputs
+from swinir_core.restoration.sizing import TargetSize, restore_to_size
 from tests.host.comfy_host import ComfyHost
 from tests.host.conftest import (
     assert_same,
@@ -110,7 +112,10 @@ def test_a_black_mask_is_in_the_log(host: ComfyHost, picture: np.ndarray) -> Non
 
     assert host.run(graph).succeeded
 
-    assert "1 of 1 images: it is black everywhere, so nothing is restored" in host.new_log()
+    assert (
+        "1 of 1 images: it is black everywhere, or strength is 0, so nothing is restored"
+        in host.new_log()
+    )
 
 
 def test_a_list_is_restored_image_by_image(host: ComfyHost, models: Path) -> None:
@@ -130,3 +135,44 @@ def test_a_list_is_restored_image_by_image(host: ComfyHost, models: Path) -> Non
     result = host.run(graph)
 
     assert_same(result.images(), sc.Restorer(model)(to_tensor(np.stack(frames))))
+
+
+@pytest.mark.parametrize(
+    ("way", "value", "strength", "size"),
+    [
+        ("model", 9.0, 0.5, (144, 176)),
+        ("factor", 1.5, 1.0, (108, 132)),
+        ("factor", 3.0, 1.0, (216, 264)),
+        ("longer side", 200.0, 0.7, (164, 200)),
+        ("megapixels", 0.01, 1.0, (90, 111)),
+    ],
+)
+def test_size_and_strength(
+    host: ComfyHost, models: Path, way: str, value: float, strength: float, size: tuple[int, int]
+) -> None:
+    model = tiny_model()
+    save(model, models / "sized.safetensors")
+    frames = np.stack([make_picture(seed) for seed in (1, 2)])
+    first, second = (host.upload(f"sized{i}.png", frame) for i, frame in enumerate(frames))
+    graph = restoring(
+        ours("sized.safetensors"),
+        first,
+        {"image": link("batch"), "size": way, "size_value": value, "strength": strength},
+        second=node("LoadImage", image=second),
+        batch=node("ImageBatch", image1=link("load"), image2=link("second")),
+    )
+
+    result = host.run(graph).images()
+
+    restorer = sc.Restorer(model, strength=strength)
+    expected = restore_to_size(restorer, check_inputs(to_tensor(frames)), TargetSize(way, value))
+    assert result.shape[1:3] == size
+    assert_same(result, expected)
+
+
+def test_a_size_beyond_the_memory_is_refused(host: ComfyHost, picture: np.ndarray) -> None:
+    options = {"size": "factor", "size_value": 5000.0}
+    graph = restoring(
+        ours("bundled/denoise color (light)"), host.upload("picture.png", picture), options
+    )
+    assert "the result, an image of 440000x360000 pixels, takes" in host.run_failing(graph).error

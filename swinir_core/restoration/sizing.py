@@ -1,0 +1,320 @@
+"""Results of the size that is wanted, whatever the scale of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..images.resize import ENLARGE_MARGIN, Resizer, enlarge
+from .execution import Progress
+from .inputs import Inputs, check_result
+from .masking import stretched
+from .restorer import Restorer
+from .streaming import Rows, Stream
+from .tiles import TileSettings
+
+SIZES = ("model", "factor", "longer side", "megapixels")
+"""``model``: larger by the model's scale; ``factor``: larger by a number; ``longer side``: that
+many pixels; ``megapixels``: that many millions of pixels in all."""
+
+_ROW_BYTES = 2**29
+"""Memory that a row of tiles takes at most beside the model where its result is resized; more where
+the resized result is larger than that."""
+
+
+@dataclass(frozen=True)
+class TargetSize:
+    """The size that results have. A wrong value raises ``ValueError`` naming it."""
+
+    way: str = "model"
+    """One of ``SIZES``."""
+
+    value: float = 2.0
+    """Factor, pixels or megapixels, above 0; without effect in the way ``model``."""
+
+    def __post_init__(self) -> None:
+        if self.way not in SIZES:
+            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {self.way!r}.")
+        if not (math.isfinite(self.value) and self.value > 0):
+            raise ValueError(f"size: {self.way} must be a number above 0, got {self.value}.")
+
+    def of(self, height: int, width: int, scale: int) -> tuple[int, int]:
+        """Find height and width of the result of an image: each side rounded half up, at least 1.
+
+        Args:
+            height, width: Of the image, in pixels.
+            scale: Of the model.
+        """
+        value = Fraction(str(self.value))  # As it was written: 1.15 is no 1.149999999999999911.
+        factor = {
+            "model": Fraction(scale),
+            "factor": value,
+            "longer side": value / max(height, width),
+            "megapixels": Fraction(math.sqrt(value * 10**6 / (height * width))),
+        }[self.way]
+        half = Fraction(1, 2)
+        return max(math.floor(height * factor + half), 1), max(math.floor(width * factor + half), 1)
+
+    def is_of_model(self, inputs: Inputs, scale: int) -> bool:
+        """Tell whether results of a model of ``scale`` have this size as they are."""
+        height, width = inputs.images.shape[1:3]
+        return self.of(height, width, scale) == (height * scale, width * scale)
+
+
+class Held:
+    """A picture in memory that a ``Stream`` reads."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        """Height, width and channels; ``pixels`` may be set later."""
+
+    pixels: np.ndarray
+    """float32 (H, W, C) in 0..1."""
+
+    @staticmethod
+    def of(image: Tensor) -> Held:
+        """Hold an image (H, W, C) of floats on any device."""
+        height, width, channels = image.shape
+        held = Held((height, width, channels))
+        held.pixels = image.float().cpu().numpy()
+        return held
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Read rows: float32 (stop - start, W, C)."""
+        return self.pixels[start:stop]
+
+
+class Sized:
+    """One picture restored to a size, by bands.
+
+    The model runs until the picture is at least as large, once at least; what is too large is
+    shrunk, and what a model of scale 1 leaves too small is enlarged, both bicubically. The last run
+    goes by rows of tiles that are resized as they are finished, so that of its result no more
+    exists than of these. Mask and strength mix the result with the input that is resized likewise.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        picture: Rows,
+        size: TargetSize | None = None,
+        tiles: TileSettings | None = None,
+        mask: Tensor | None = None,
+        allocate: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
+    ) -> None:
+        """
+        Args:
+            restorer: Runs the model.
+            picture: Read by rows.
+            size: Of the result; by default larger by the model's scale.
+            tiles: When and how the input of each run is cut.
+            mask: (H, W) in 0..1: how much of the result is restored.
+            allocate: Makes the array, of a shape and type, that holds the result of a run which is
+                the input of the next.
+        """
+        self.restorer, self.picture, self.allocate = restorer, picture, allocate
+        height, width, channels = picture.shape
+        self.scale = restorer.model.scale
+        self.target = (size or TargetSize()).of(height, width, self.scale)
+        self.share = mask if mask is not None or restorer.strength == 1 else torch.ones(1, 1)
+        runs = 1
+        while (
+            restorer.strength
+            and self.scale > 1
+            and (
+                height * self.scale**runs < self.target[0]
+                or width * self.scale**runs < self.target[1]
+            )
+        ):
+            runs += 1
+        self.is_resized = self.target != (height * self.scale, width * self.scale)
+        row_bytes = math.inf
+        if self.is_resized:
+            row_bytes = max(_ROW_BYTES, 4 * math.prod(self.target) * channels)
+        first = Stream(restorer, picture, tiles, self._touched(runs), row_bytes)
+        self.streams = [first]
+        for run in range(1, runs):
+            side = self.scale**run
+            held = Held((height * side, width * side, channels))
+            self.streams.append(
+                Stream(restorer, held, tiles, row_bytes=row_bytes, alpha_varies=first.alpha_varies)
+            )
+
+    @classmethod
+    def of_first(
+        cls, restorer: Restorer, inputs: Inputs, size: TargetSize, tiles: TileSettings
+    ) -> Sized:
+        """Prepare the first of several images, whose plan is that of all."""
+        mask = None if inputs.mask is None else inputs.mask[0]
+        return cls(restorer, Held.of(inputs.images[0]), size, tiles, mask)
+
+    @property
+    def pixels(self) -> int:
+        """Input pixels to compute in all runs, overlaps and alpha counted each time."""
+        return sum(stream.plan.pixels for stream in self.streams)
+
+    @property
+    def memory(self) -> int:
+        """Estimated peak growth on the device, in bytes, weights not included."""
+        return max(stream.plan.memory for stream in self.streams)
+
+    @property
+    def is_cut(self) -> bool:
+        """True where the input of a run is cut into tiles."""
+        return any(len(stream.plan.tiles) > 1 for stream in self.streams)
+
+    def summary(self) -> str:
+        """Describe the runs in a sentence for a person."""
+        height, width = self.target
+        text = "; then ".join(stream.plan.summary() for stream in self.streams)
+        return text + f"; resized to {width}x{height}" * self.is_resized
+
+    def bands(
+        self, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Restore the picture and yield what is finished of the result, from top to bottom.
+
+        Callbacks and errors are those of a call of the ``Restorer``.
+
+        Yields:
+            float32 (h, w, C) in 0..1.
+        """
+        before, total = 0, self.pixels
+        *earlier, last = self.streams
+
+        def advance(done: int, of: int) -> None:
+            nonlocal total
+            total = max(total, before + of)
+            if progress is not None:
+                progress(before + done, total)
+
+        for stream, following in zip(earlier, self.streams[1:], strict=True):
+            held = following.picture
+            assert isinstance(held, Held)
+            height, width, channels = held.shape
+            check_result(1, height, width, channels)
+            held.pixels, start = self.allocate(held.shape, np.float32), 0
+            for band in stream.bands(advance, cancelled):
+                held.pixels[start : start + len(band)] = band
+                start += len(band)
+                del band
+            before += stream.plan.pixels
+        bands = map(torch.from_numpy, last.bands(advance, cancelled))
+        if self.is_resized:
+            source = (last.height * self.scale, last.width * self.scale)
+            bands = Resizer(source, self.target).bands(bands)
+        start = 0
+        for band in bands:
+            if self.share is not None:
+                self._mix(band, start)
+            start += len(band)
+            yield band.numpy()
+            del band  # Or it is held while the next is made.
+
+    def _touched(self, runs: int) -> Tensor | None:
+        """Find where the only run must restore something: (1, H, W), or ``None`` for everywhere.
+        What is resized reaches as far as the kernel does."""
+        height, width, _ = self.picture.shape
+        if self.restorer.strength == 0:
+            return torch.zeros(1, height, width)
+        if self.share is None or self.share.shape != (height, width) or runs > 1:
+            return None
+        reach = math.ceil(2 * max(height / self.target[0], width / self.target[1], 1))
+        window = 2 * reach * self.is_resized + 1
+        return F.max_pool2d(self.share[None], window, stride=1, padding=window // 2)
+
+    def _mix(self, band: Tensor, start: int) -> None:
+        """Mix rows of the result, (h, w, C), from ``start`` on, with the plain input, in place."""
+        assert self.share is not None
+        stop = start + len(band)
+        share = self._shares[start:stop] * self.restorer.strength
+        band.copy_(self._plain(start, stop).lerp_(band, share[..., None]))
+
+    @cached_property
+    def _shares(self) -> Tensor:
+        """Share of the model in the result: (h, w), or of one row and column where it is the same
+        everywhere, expanded."""
+        assert self.share is not None
+        if self.share.numel() == 1:
+            return self.share.expand(self.target)
+        if self.is_resized:
+            return stretched(self.share, *self.target)[0]
+        share = self.share[None, None]
+        return F.interpolate(share, scale_factor=self.scale, mode="bilinear")[0, 0]
+
+    def _plain(self, start: int, stop: int) -> Tensor:
+        """Resize the input to rows of the result: (stop - start, w, C) float32 in 0..1."""
+        if self.is_resized:
+            return self._resizer.rows(self._read, start, stop)
+        if self.scale == 1:
+            return self.streams[0].read(start, stop).clamp(0, 1)
+        first = max(start // self.scale - ENLARGE_MARGIN, 0)
+        last = min(-(-stop // self.scale) + ENLARGE_MARGIN, self.picture.shape[0])
+        return enlarge(self._read(first, last), self.scale)[
+            start - first * self.scale : stop - first * self.scale
+        ]
+
+    @cached_property
+    def _resizer(self) -> Resizer:
+        return Resizer(self.picture.shape[:2], self.target)
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        """Read rows with the colours that a network sees: (stop - start, W, C)."""
+        return self.streams[0].read_seen(start, stop)
+
+
+def restore_to_size(
+    restorer: Restorer,
+    inputs: Inputs,
+    size: TargetSize,
+    tiles: TileSettings | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    finished: Callable[[Tensor, Tensor, int, int], None] | None = None,
+) -> Tensor:
+    """Restore images to a size, one after another.
+
+    Args:
+        restorer: Runs the model.
+        inputs: From ``check_inputs``.
+        size: Of the results.
+        tiles: When and how the input of each run is cut.
+        progress, cancelled: As in a call of the ``Restorer``.
+        finished: Called with (input, result, first row, last row + 1) for every band of a result
+            (h, w, C) that is finished.
+
+    Returns:
+        (B, h, w, C) float32 in 0..1, on the CPU.
+
+    Raises:
+        MemoryError, PrecisionError, Cancelled: As in a call of the ``Restorer``.
+    """
+    images = inputs.images
+    batch, height, width, channels = images.shape
+    target = size.of(height, width, restorer.model.scale)
+    check_result(batch, *target, channels)
+    out = torch.zeros(batch, *target, channels)
+    masks = [None] * batch if inputs.mask is None else inputs.mask.expand(batch, -1, -1)
+    for number, (image, result, mask) in enumerate(zip(images, out, masks, strict=True)):
+        sized = Sized(restorer, Held.of(image), size, tiles, mask)
+
+        def advance(done: int, total: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * total + done, batch * total)
+
+        start = 0
+        for band in sized.bands(advance, cancelled):
+            stop = start + len(band)
+            result[start:stop] = torch.from_numpy(band)
+            if finished is not None:
+                finished(image, result, start, stop)
+            start = stop
+    return out
