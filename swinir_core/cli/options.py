@@ -19,7 +19,7 @@ from ..files import check_target
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 # As in ``restoration``, whose modules import torch; the default first.
-EDGES = ("network", "mirrored")
+EDGES = ("network", "mirrored", "wrapped", "wrapped horizontally", "wrapped vertically")
 COLORS = ("model", "input")
 ALPHAS = ("enlarged", "restored")
 STDOUT = "-"
@@ -137,7 +137,8 @@ def restore(command: argparse.ArgumentParser) -> None:
         "--edges",
         choices=EDGES,
         default=EDGES[0],
-        help="beyond the edges the model sees what the network puts there, or the picture mirrored",
+        help="what the model sees beyond the edges: what the network puts there, the picture "
+        "mirrored, or its opposite edges, for textures and panoramas",
     )
     add(
         "--colors",

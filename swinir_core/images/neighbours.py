@@ -3,6 +3,7 @@ pixel lies: so a picture can be corrected by rows."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,7 +12,14 @@ _SLACK = 0.5
 more of it changes nothing."""
 
 
-def smooth(image: Tensor, width: int) -> Tensor:
+def continued(image: Tensor, margin: int, side: int) -> Tensor:
+    """Continue an image beyond both edges of a side, 0 or 1, by its pixels at the opposite edge."""
+    length = image.shape[side]
+    seen = torch.arange(-margin, length + margin, device=image.device) % length
+    return image.index_select(side, seen)
+
+
+def smooth(image: Tensor, width: int, wrapped: tuple[bool, bool] = (False, False)) -> Tensor:
     """Sum the neighbours of every pixel under a triangle, which passes low frequencies only.
 
     Args:
@@ -19,12 +27,17 @@ def smooth(image: Tensor, width: int) -> Tensor:
             mean of what lies inside.
         width: Half the base of the triangle in pixels, a power of two: pixels that are so far away
             along either side, or farther, do not count.
+        wrapped: Whether the image continues from bottom to top, and from right to left; then what
+            lies outside is the opposite edge.
 
     Returns:
         (H, W, C): sums under a triangle of height 1 along each side.
     """
     for side in (0, 1):
-        image = F.pad(image, [0] * (4 - 2 * side) + [width - 1] * 2)
+        if wrapped[side]:
+            image = continued(image, width - 1, side)
+        else:
+            image = F.pad(image, [0] * (4 - 2 * side) + [width - 1] * 2)
         # A triangle is a box twice, and a box the sum of two boxes of half its width.
         for step in 2 * [2**i for i in range(width.bit_length() - 1)]:
             length = image.shape[side] - step
@@ -33,7 +46,9 @@ def smooth(image: Tensor, width: int) -> Tensor:
     return image
 
 
-def neighbour_bounds(image: Tensor) -> tuple[Tensor, Tensor]:
+def neighbour_bounds(
+    image: Tensor, wrapped: tuple[bool, bool] = (False, False)
+) -> tuple[Tensor, Tensor]:
     """Find between what a restored pixel must lie to be near its surroundings in the image.
 
     These are three by three pixels of ``image`` (H, W, C). Where they are equal the bounds are
@@ -43,8 +58,10 @@ def neighbour_bounds(image: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The least and the largest value: two (H, W, C).
     """
-    x = image.movedim(-1, 0)
-    largest, least = F.max_pool2d(x, 3, 1, 1), -F.max_pool2d(-x, 3, 1, 1)
+    for side in (0, 1):
+        image = continued(image, 1, side) if wrapped[side] else image
+    x, padding = image.movedim(-1, 0), [int(not wraps) for wraps in wrapped]
+    largest, least = F.max_pool2d(x, 3, 1, padding), -F.max_pool2d(-x, 3, 1, padding)
     slack = (largest - least) * _SLACK
     return (least - slack).movedim(0, -1), (largest + slack).movedim(0, -1)
 

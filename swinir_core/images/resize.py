@@ -44,9 +44,10 @@ def bicubic_resize(image: np.ndarray, scale: float) -> np.ndarray:
     return resized.numpy().astype(image.dtype)
 
 
-def enlarge(image: Tensor, scale: int) -> Tensor:
+def enlarge(image: Tensor, scale: int, wrapped: tuple[bool, bool] = (False, False)) -> Tensor:
     """Enlarge (H, W, C), finite, to (scale * H, scale * W, C) float32 in 0..1 on the CPU.
 
+    ``wrapped`` says whether the image continues from bottom to top, and from right to left.
     PyTorch's bicubic interpolation, but equal to the last bit wherever in an image a pixel lies;
     ``F.interpolate`` computes its coordinates in float32.
     """
@@ -54,12 +55,14 @@ def enlarge(image: Tensor, scale: int) -> Tensor:
     image = image.float().cpu().clamp(0, 1)
     if scale == 1:
         return image
-    return stretch(image, scale).clamp_(0, 1)
+    return stretch(image, scale, wrapped).clamp_(0, 1)
 
 
-def stretch(image: Tensor, scale: int) -> Tensor:
+def stretch(image: Tensor, scale: int, wrapped: tuple[bool, bool] = (False, False)) -> Tensor:
     """Enlarge (H, W, C) of any range to (scale * H, scale * W, C) as ``enlarge`` does."""
-    return _enlarge_side(_enlarge_side(image, 0, scale), 1, scale)
+    for side in (0, 1):
+        image = _enlarge_side(image, side, scale, wrapped[side])
+    return image
 
 
 class Resizer:
@@ -70,14 +73,22 @@ class Resizer:
     are resized as they are stored, not in linear light.
     """
 
-    def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        source: tuple[int, int],
+        target: tuple[int, int],
+        wrapped: tuple[bool, bool] = (False, False),
+    ) -> None:
         """
         Args:
             source, target: Height and width before and after, in pixels.
+            wrapped: Whether the picture continues from bottom to top, and from right to left; then
+                what lies beyond an edge is the opposite one.
         """
         self.source, self.target = source, target
         self._rows, self._columns = (
-            _taps(*sides, sides[1] / sides[0]) for sides in zip(source, target, strict=True)
+            _taps(before, after, after / before, wraps)
+            for before, after, wraps in zip(source, target, wrapped, strict=True)
         )
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
@@ -156,7 +167,7 @@ def _resize_axis(image: Tensor, axis: int, scale: float) -> Tensor:
     return resized
 
 
-def _taps(length: int, outputs: int, scale: float) -> tuple[Tensor, Tensor]:
+def _taps(length: int, outputs: int, scale: float, wrapped: bool = False) -> tuple[Tensor, Tensor]:
     """Compute the index and the weight of every input sample that makes an output sample.
 
     Returns two arrays (taps, outputs).
@@ -169,15 +180,15 @@ def _taps(length: int, outputs: int, scale: float) -> tuple[Tensor, Tensor]:
     weights = _keys(stretch * (centre - source), a=-0.5)
     weights /= weights.sum(axis=0)
     used = np.any(weights != 0, axis=1)
-    mirrored = np.mod(source[used], 2 * length)
-    mirrored = np.minimum(mirrored, 2 * length - 1 - mirrored).astype(np.int64)
-    return torch.from_numpy(mirrored), torch.from_numpy(weights[used])
+    seen = np.mod(source[used], length if wrapped else 2 * length)
+    seen = np.minimum(seen, 2 * length - 1 - seen).astype(np.int64)
+    return torch.from_numpy(seen), torch.from_numpy(weights[used])
 
 
-def _enlarge_side(x: Tensor, side: int, scale: int) -> Tensor:
+def _enlarge_side(x: Tensor, side: int, scale: int, wrapped: bool) -> Tensor:
     length = x.shape[side]
-    edges = x.narrow(side, 0, 1), x.narrow(side, length - 1, 1)
-    padded = torch.cat([edges[0], edges[0], x, edges[1], edges[1]], side)
+    seen = torch.arange(-ENLARGE_MARGIN, length + ENLARGE_MARGIN)
+    padded = x.index_select(side, seen % length if wrapped else seen.clamp(0, length - 1))
     out = x.new_empty((*x.shape[: side + 1], scale, *x.shape[side + 1 :]))
     for phase in range(scale):
         position = (phase + 0.5) / scale - 0.5

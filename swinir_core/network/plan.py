@@ -21,7 +21,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..reports import Report, to_nobody
-from .windows import WindowGroup, permute, relative_position_index, shifted_windows
+from .windows import (
+    NOT_WRAPPED,
+    WindowGroup,
+    permute,
+    relative_position_index,
+    shifted_windows,
+)
 
 CONV_MARGIN = 2
 """Rows of features beyond a strip that the convolutions of a residual connection see: two of 3x3
@@ -104,6 +110,9 @@ class WindowPlan:
     strip_rows: int
     """Rows of features that a convolution runs over at a time; whole windows."""
 
+    wrapped: tuple[bool, bool]
+    """Whether the image continues from its bottom to its top, and from its right to its left."""
+
     workspace: Tensor | None
     """(windows, N, C) that the layers of an RSTB overwrite; ``None`` where gradients are wanted,
     so that nothing may be overwritten."""
@@ -113,7 +122,13 @@ class WindowPlan:
     wanted."""
 
     @classmethod
-    def build(cls, features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
+    def build(
+        cls,
+        features: Tensor,
+        size: int,
+        keeps_graph: bool,
+        wrapped: tuple[bool, bool] = NOT_WRAPPED,
+    ) -> WindowPlan:
         """Plan for ``features`` (B, C, H, W), whose sides are multiples of ``size``; what they hold
         plays no part."""
         batch, channels, height, width = features.shape
@@ -129,19 +144,22 @@ class WindowPlan:
             columns=columns,
             dtype=features.dtype,
             bias_index=relative_position_index(size, device),
-            shifted=shifted_windows(batch, rows, columns, size, device),
+            shifted=shifted_windows(batch, rows, columns, size, device, wrapped),
             windows_at_once=max(tokens_at_once(device, keeps_graph) // size**2, 1),
             strip_rows=strip_rows(batch * width, size, device),
+            wrapped=wrapped,
             workspace=workspace,
         )
 
-    def suits(self, features: Tensor, size: int, keeps_graph: bool) -> bool:
+    def suits(
+        self, features: Tensor, size: int, keeps_graph: bool, wrapped: tuple[bool, bool]
+    ) -> bool:
         """Tell whether ``build`` would make an equal plan of these arguments."""
         batch, channels, height, width = features.shape
         return (
             (self.size, self.batch, self.height, self.width) == (size, batch, height, width)
             and (self.dtype, self.bias_index.device) == (features.dtype, features.device)
-            and self.keeps_graph == keeps_graph
+            and (self.keeps_graph, self.wrapped) == (keeps_graph, wrapped)
             and (self.workspace is None or self.workspace.shape[2] == channels)
             and self.bias_index.is_inference() == torch.is_inference_mode_enabled()
         )
@@ -210,15 +228,19 @@ class WindowPlan:
     def convolve(self, conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """``conv``, of three rows and columns, of an image (B, C, H, W) that it turns into
         features: (windows, N, channels)."""
+        unit = x.shape[2] // self.height
         if self.keeps_graph:
-            return self.to_windows(conv(x))
-        windows, unit = None, x.shape[2] // self.height
+            return self.to_windows(self.inside(conv(self.around(x, unit)), 1))
+        windows, x = None, self.around(x, unit)
+        above = int(self.wrapped[0])  # Rows of features in ``x`` before the first.
         rows = -(-_FIRST_STRIP_PIXELS // (self.batch * self.width * self.size)) * self.size
         # What is left of the rows goes into the last strip, or that would be one of few pixels.
         tops = range(0, max(self.height - rows, 0) + 1, rows)
         for top, bottom in pairwise((*tops, self.height)):
-            first, last = max(top - 1, 0), min(bottom + 1, self.height)
-            features = conv(x[:, :, first * unit : last * unit])[:, :, top - first :]
+            first, last = max(top - 1 + above, 0), bottom + 1 + above
+            features = conv(x[:, :, first * unit : last * unit])[:, :, top + above - first :]
+            if self.wrapped[1]:
+                features = features[..., 1:-1]
             if windows is None:
                 windows = self.new_windows(features.shape[1], features)
             self.grid(windows)[:, top // self.size : bottom // self.size] = rearrange(
@@ -295,11 +317,12 @@ class WindowPlan:
     def add_convolved(self, x: Tensor, conv: nn.Module, y: Tensor) -> Tensor:
         """``x + conv(y)``, both (windows, N, C); over ``x`` where no gradients are wanted."""
         if self.keeps_graph:
-            return x + self.to_windows(conv(self.to_features(y.to(self.conv_dtype))))
+            features = self.around(self.to_features(y.to(self.conv_dtype)), CONV_MARGIN)
+            return x + self.to_windows(self.inside(conv(features), CONV_MARGIN))
         grid = self.grid(x)
         for top, bottom in self.strips():
-            first, strip = self.strip(y, top, bottom, CONV_MARGIN, self.conv_dtype)
-            added = conv(strip)[:, :, top - first : bottom - first]
+            kept, strip = self.strip(y, top, bottom, CONV_MARGIN, self.conv_dtype)
+            added = conv(strip)[kept]
             grid[:, top // self.size : bottom // self.size].add_(
                 rearrange(added, "b c (nh h) (nw w) -> b nh nw h w c", h=self.size, w=self.size)
             )
@@ -320,22 +343,58 @@ class WindowPlan:
             self.sweeps.advance()
 
     def strip(
-        self, windows: Tensor, top: int, bottom: int, margin: int, dtype: torch.dtype
-    ) -> tuple[int, Tensor]:
-        """Rows of a strip and ``margin`` rows around it, as far as there are any.
+        self,
+        windows: Tensor,
+        top: int,
+        bottom: int,
+        margin: int,
+        dtype: torch.dtype,
+        scale: int = 1,
+    ) -> tuple[tuple[slice, ...], Tensor]:
+        """Rows of a strip and ``margin`` rows around it, as far as there are any; of a wrapped
+        image always, and as many columns.
 
-        Returns the number of the first row, and the rows (B, C, h, W) stored channels last.
+        Returns where of what is made of these, (B, C, scale * h, scale * w), that of the strip
+        lies, and them (B, C, h, w) stored channels last.
         """
-        first, last = max(top - margin, 0), min(bottom + margin, self.height)
+        first, last = top - margin, bottom + margin
+        if not self.wrapped[0]:
+            first, last = max(first, 0), min(last, self.height)
+        left = margin * self.wrapped[1]
         grid = self.grid(windows)
-        strip = windows.new_empty(
-            (self.batch, last - first, self.columns, self.size, windows.shape[-1]), dtype=dtype
-        )
+        shape = (self.batch, last - first, self.width + 2 * left, windows.shape[-1])
+        strip = windows.new_empty(shape, dtype=dtype)
+        columns = strip[:, :, left : left + self.width]
+        by_windows = columns.unflatten(2, (self.columns, self.size))
         for row in range(first // self.size, -(-last // self.size)):
             start, stop = max(first, row * self.size), min(last, (row + 1) * self.size)
             inside = slice(start - row * self.size, stop - row * self.size)
-            strip[:, start - first : stop - first] = grid[:, row, :, inside].movedim(2, 1)
-        return first, strip.flatten(2, 3).movedim(-1, 1)
+            rows = grid[:, row % self.rows, :, inside].movedim(2, 1)
+            by_windows[:, start - first : stop - first] = rows
+        for beyond in range(left):
+            strip[:, :, left - 1 - beyond] = columns[:, :, (-1 - beyond) % self.width]
+            strip[:, :, left + self.width + beyond] = columns[:, :, beyond % self.width]
+        kept = (
+            slice((top - first) * scale, (bottom - first) * scale),
+            slice(left * scale, (left + self.width) * scale),
+        )
+        return (slice(None), slice(None), *kept), strip.movedim(-1, 1)
+
+    def around(self, image: Tensor, margin: int) -> Tensor:
+        """Continue an image (B, C, H, W) by ``margin`` pixels beyond the edges that are wrapped."""
+        for dim, wrapped in zip((2, 3), self.wrapped, strict=True):
+            if wrapped:
+                side = image.shape[dim]
+                seen = torch.arange(-margin, side + margin, device=image.device) % side
+                image = image.index_select(dim, seen)
+        return image
+
+    def inside(self, image: Tensor, margin: int) -> Tensor:
+        """Cut from (B, C, H, W) what ``around`` has added."""
+        rows, columns = (
+            slice(margin * wrapped, -margin * wrapped or None) for wrapped in self.wrapped
+        )
+        return image[:, :, rows, columns]
 
 
 def _residual_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -371,17 +430,19 @@ def reusing_plans() -> Iterator[None]:
             _kept.plan = None
 
 
-def take_plan(features: Tensor, size: int, keeps_graph: bool, sweeps: Sweeps) -> WindowPlan:
+def take_plan(
+    features: Tensor, size: int, keeps_graph: bool, wrapped: tuple[bool, bool], sweeps: Sweeps
+) -> WindowPlan:
     """The kept plan where it suits ``features`` (B, C, H, W), else a new one, to count ``sweeps``.
 
     It is no longer kept while it is used, so that a pass that fails, perhaps for want of memory,
     leaves none behind.
     """
     plan, _kept.plan = _kept.plan, None
-    if plan is not None and plan.suits(features, size, keeps_graph):
+    if plan is not None and plan.suits(features, size, keeps_graph, wrapped):
         return replace(plan, sweeps=sweeps)
     del plan  # Frees its workspace before the next one is made.
-    return replace(WindowPlan.build(features, size, keeps_graph), sweeps=sweeps)
+    return replace(WindowPlan.build(features, size, keeps_graph, wrapped), sweeps=sweeps)
 
 
 def keep_plan(plan: WindowPlan) -> None:

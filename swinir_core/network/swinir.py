@@ -8,7 +8,9 @@ they are; masks and index tables are made from the input size and never saved.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from .layers import LayerFactory, pixel_shuffles, residual_conv
 from .memory import HEAD_MARGIN, estimate_memory
 from .plan import Sweeps, WindowPlan, keep_plan, reusing_plans, take_plan
 from .swin_layer import SwinTransformerLayer
+from .windows import NOT_WRAPPED
 
 HEAD_SWEEPS = 3
 """Work of the reconstruction, in sweeps over the features; it takes about as long as one to
@@ -96,6 +99,10 @@ class SwinIR(nn.Module):
         """Find out nothing: ``estimate_memory`` knows all layers."""
         return False
 
+    def wrapping(self, wrapped: tuple[bool, bool]) -> Callable[[Tensor, Report], Tensor]:
+        """Return the call for images that are wrapped, as in ``forward``."""
+        return partial(self, wrapped=wrapped)
+
     @property
     def scale(self) -> int:
         return self.config.scale
@@ -132,12 +139,17 @@ class SwinIR(nn.Module):
         """Estimate the peak growth in bytes while ``batch`` images of this size run together."""
         return estimate_memory(self.config, height, width, batch, dtype, device)
 
-    def forward(self, x: Tensor, report: Report = to_nobody) -> Tensor:
+    def forward(
+        self, x: Tensor, report: Report = to_nobody, wrapped: tuple[bool, bool] = NOT_WRAPPED
+    ) -> Tensor:
         """Restore images: equations 1 to 3 of the paper.
 
         Args:
             x: (B, C, H, W) in 0..1, any size from 1x1, of the type of the weights.
             report: Called after every few windows or rows, unless gradients are wanted.
+            wrapped: Whether the images continue from bottom to top, and from right to left; these
+                sides must be multiples of ``alignment``. Shifted windows then reach around the
+                edges without a mask, and so do convolutions.
 
         Returns:
             (B, C, scale * H, scale * W) about 0..1, not clamped, of the type of ``x``.
@@ -153,7 +165,8 @@ class SwinIR(nn.Module):
         sides = [side // config.start_unshuffle for side in x.shape[-2:]]
         features = x.new_empty(1, dtype=dtype).expand(len(x), config.embed_dim, *sides)
         sweeps = Sweeps(report, self.sweeps)
-        plan = take_plan(features, config.window_size, self.keeps_graph(x), sweeps)
+        keeps_graph = self.keeps_graph(x)
+        plan = take_plan(features, config.window_size, keeps_graph, wrapped, sweeps)
         shallow = plan.convolve(self.conv_first, x)
         y = self.reconstruct(self.deep_features(shallow, plan), plan)
         keep_plan(plan)
@@ -208,16 +221,15 @@ class SwinIR(nn.Module):
 
         A few rows at a time, because at full size these features outgrow those of the body.
         """
-        if plan.keeps_graph:
-            return self.reconstruct_strip(plan.to_features(windows).to(plan.dtype))
         upscale = self.config.upscale
+        if plan.keeps_graph:
+            features = plan.around(plan.to_features(windows).to(plan.dtype), HEAD_MARGIN)
+            return plan.inside(self.reconstruct_strip(features), HEAD_MARGIN * upscale)
         size = (plan.height * upscale, plan.columns * plan.size * upscale)
         out = windows.new_empty(plan.batch, self.config.in_channels, *size, dtype=plan.dtype)
         for top, bottom in plan.strips():
-            first, strip = plan.strip(windows, top, bottom, HEAD_MARGIN, plan.dtype)
-            kept = slice((top - first) * upscale, (bottom - first) * upscale)
-            pixels = self.reconstruct_strip(strip)[:, :, kept]
-            out[:, :, top * upscale : bottom * upscale] = pixels
+            kept, strip = plan.strip(windows, top, bottom, HEAD_MARGIN, plan.dtype, upscale)
+            out[:, :, top * upscale : bottom * upscale] = self.reconstruct_strip(strip)[kept]
             plan.sweeps.advance(HEAD_SWEEPS * (bottom - top) / plan.height)
         return out
 

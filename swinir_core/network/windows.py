@@ -41,14 +41,23 @@ def relative_position_index(size: int, device: torch.device) -> Tensor:
     return (row_offset * (2 * size - 1) + column_offset).flatten()
 
 
+NOT_WRAPPED = (False, False)
+"""Of an image whose upper edge does not continue its lower one, nor its left edge its right one."""
+
+
 def shifted_windows(
-    batch: int, rows: int, columns: int, size: int, device: torch.device
+    batch: int,
+    rows: int,
+    columns: int,
+    size: int,
+    device: torch.device,
+    wrapped: tuple[bool, bool] = NOT_WRAPPED,
 ) -> tuple[WindowGroup, ...]:
     """The grid of ``rows`` x ``columns`` windows of side ``size``, moved by half a window.
 
     After the cyclic shift of the paper only the last row and column of windows hold tokens that are
-    not neighbours; only these have a mask. Groups: inside, bottom, right, corner; empty ones are
-    left out.
+    not neighbours; only these have a mask, and none where the image is ``wrapped`` from top to
+    bottom or from left to right. Groups: inside, bottom, right, corner; empty ones are left out.
     """
     shift = size // 2
     token = torch.arange(batch * rows * columns * size**2, device=device)
@@ -60,13 +69,13 @@ def shifted_windows(
     # columns of a window at the right from its left.
     row, column = _rows_and_columns(size, device)
     from_top, from_left = row >= size - shift, column >= size - shift
-    rows_apart = from_top[:, None] != from_top
-    columns_apart = from_left[:, None] != from_left
+    rows_apart = (from_top[:, None] != from_top) & (not wrapped[0])
+    columns_apart = (from_left[:, None] != from_left) & (not wrapped[1])
     groups = (
         (index[:, :-1, :-1], None),
-        (index[:, -1:, :-1], rows_apart * MASKED),
-        (index[:, :-1, -1:], columns_apart * MASKED),
-        (index[:, -1:, -1:], (rows_apart | columns_apart) * MASKED),
+        (index[:, -1:, :-1], None if wrapped[0] else rows_apart * MASKED),
+        (index[:, :-1, -1:], None if wrapped[1] else columns_apart * MASKED),
+        (index[:, -1:, -1:], None if all(wrapped) else (rows_apart | columns_apart) * MASKED),
     )
     return tuple(WindowGroup(part.flatten(0, 2), mask) for part, mask in groups if part.numel())
 

@@ -46,6 +46,7 @@ def keep_colors(
     scale: int,
     weights: Tensor | None = None,
     above: int = 0,
+    wrapped: tuple[bool, bool] = (False, False),
 ) -> None:
     """Give the colours of an image to a result, in place.
 
@@ -57,14 +58,14 @@ def keep_colors(
         scale: s.
         weights: (H, W) in 0..1: how much of the result is there; by default all.
         above: Input rows above those of the result.
+        wrapped: Whether the image continues from bottom to top, and from right to left.
     """
     weights = torch.ones(image.shape[:2]) if weights is None else weights
-    sums = smooth(
-        torch.cat([(image - shrunk) * weights[..., None], weights[..., None]], -1), _WIDTH
-    )
+    weighted = torch.cat([(image - shrunk) * weights[..., None], weights[..., None]], -1)
+    sums = smooth(weighted, _WIDTH, wrapped)
     slow = sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
     colored = image.shape[-1] == 3
-    bounds = neighbour_bounds(_to_differences(image)) if colored else None
+    bounds = neighbour_bounds(_to_differences(image), wrapped) if colored else None
     last = above + len(result) // scale
     for start in range(above, last, _STRIP):
         stop = min(start + _STRIP, last)

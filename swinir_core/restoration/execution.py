@@ -14,6 +14,7 @@ from torch import Tensor
 from ..devices import is_out_of_memory, release_cached_memory
 from ..errors import Cancelled, PrecisionError
 from ..images.color import rgb_to_gray
+from .edges import positions
 from .image_model import ImageModel
 from .planning import RunPlan
 from .tiles import Tile, plan_fitting
@@ -130,7 +131,7 @@ class Run:
 
         Returns ``False`` where memory ran out for several, which must be run fewer at once.
         """
-        pixels = torch.stack([job.tile.seen_in(job.image) for job in jobs])
+        pixels = torch.stack([job.tile.seen_in(job.image, self.plan.wrapped) for job in jobs])
         share = sum(job.share for job in jobs) / len(jobs)
         restored = self._run_if_it_fits(pixels, share)
         if restored is None:
@@ -171,6 +172,8 @@ class Run:
         CPU."""
         height, width, channels = pixels.shape
         scale = self.model.scale
+        if self._wraps(height, width):
+            return self._restore_cut_open(pixels, share)
         plan = plan_fitting(
             *(height, width, scale, self.model.alignment, self.overlap()),
             fits=lambda *tile: math.prod(tile) <= self.most_pixels,
@@ -188,6 +191,22 @@ class Run:
         for _ in self.do([Job(tile, pixels, out, share) for tile in plan.tiles_by_size()]):
             pass
         return out
+
+    def _wraps(self, height: int, width: int) -> bool:
+        """Tell whether the model takes pixels of this size as wrapped: those of a whole image."""
+        return self.plan.model_wraps and (height, width) == self.plan.tiles.image_size
+
+    def _restore_cut_open(self, pixels: Tensor, share: float) -> Tensor:
+        """Restore a wrapped image in smaller tiles, with margins: (h, w, C) to (sh, sw, C)."""
+        alignment, scale = self.model.alignment, self.model.scale
+        margin = max(-(-self.overlap() // alignment), 1) * alignment
+        kept = []
+        for side, wrapped in enumerate(self.plan.wrapped):
+            length, beyond = pixels.shape[side], margin * wrapped
+            seen = positions(-beyond, length + beyond, length, wrapped)
+            pixels = pixels.index_select(side, seen.to(pixels.device))
+            kept.append(slice(beyond * scale, (beyond + length) * scale))
+        return self._restore_in_smaller_tiles(pixels, share)[tuple(kept)]
 
     def _run_together(self, pixels: Tensor, share: float) -> Tensor:
         """(n, h, w, C) to (n, sh, sw, channels of the model) on the device, in one call."""
@@ -207,7 +226,10 @@ class Run:
             self._check()
 
         try:
-            y = self.model(x, report)
+            wraps = self._wraps(*x.shape[-2:])
+            call = self.model.wrapping(self.plan.wrapped) if wraps else self.model
+            assert call is not None  # Or the plan would have margins.
+            y = call(x, report)
             self._reach(before + area)
             return y
         except BaseException:

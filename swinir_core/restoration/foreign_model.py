@@ -116,6 +116,9 @@ class ForeignModel:
             return int(_MARGIN * measured.bytes_per_pixel * pixels)
         return pixels * 3 * dtype.itemsize * self.scale * _BYTES_PER_VALUE
 
+    def wrapping(self, *_: object) -> None:
+        """Return no call: what lies beyond the edges of an architecture is not known."""
+
     def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import product
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..reports import Report, between, to_nobody
+
+Call: TypeAlias = Callable[[Tensor, Report], Tensor]
+"""A call of a model, with what its progress is reported to."""
 
 
 class ImageModel(Protocol):
@@ -93,6 +97,16 @@ class ImageModel(Protocol):
         """
         ...
 
+    def wrapping(self, wrapped: tuple[bool, bool], /) -> Call | None:
+        """Return the call for images that continue at the opposite edge, or ``None`` where there is
+        none, so that they need margins.
+
+        Args:
+            wrapped: Whether images continue from bottom to top, and from right to left; these sides
+                are multiples of ``alignment``.
+        """
+        ...
+
     def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         """Restore images.
 
@@ -132,6 +146,10 @@ class Wrapper:
     def reusing_plans(self) -> AbstractContextManager[None]:
         return self.model.reusing_plans()
 
+    def wrapping(self, wrapped: tuple[bool, bool], /) -> Call | None:
+        """Return no call, unless a subclass can make one of its model's."""
+        return None
+
 
 TURNS = list(product((False, True), ((), (-1,), (-2,), (-2, -1))))
 """The eight symmetries of a square: whether rows and columns are exchanged, and which axes are
@@ -157,8 +175,20 @@ class Ensemble(Wrapper):
             dtype.itemsize + self.scale**2 * _sum_type(dtype).itemsize
         )
 
+    def wrapping(self, wrapped: tuple[bool, bool], /) -> Call | None:
+        rows, columns = wrapped
+        upright = self.model.wrapping((rows, columns))
+        sideways = self.model.wrapping((columns, rows))
+        if upright is None or sideways is None:
+            return None
+        return lambda x, report: self._mean(x, report, upright, sideways)
+
     def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         """Restore (B, C, H, W) to (B, C, scale * H, scale * W), float32 at least, not clamped."""
+        return self._mean(x, report, self.model, self.model)
+
+    def _mean(self, x: Tensor, report: Report, upright: Call, sideways: Call) -> Tensor:
+        """Restore with one call for images turned upright and another for those on their side."""
         batch, channels, height, width = x.shape
         total = x.new_zeros(
             (batch, channels, height * self.scale, width * self.scale), dtype=_sum_type(x.dtype)
@@ -166,7 +196,7 @@ class Ensemble(Wrapper):
         for number, (transposed, flips) in enumerate(TURNS):
             turned = (x.transpose(-2, -1) if transposed else x).flip(flips).contiguous()
             step = between(report, number / len(TURNS), (number + 1) / len(TURNS))
-            back = self.model(turned, step).flip(flips)
+            back = (sideways if transposed else upright)(turned, step).flip(flips)
             total += back.transpose(-2, -1) if transposed else back
             del turned, back
         return total.div_(len(TURNS))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ImageError
+from ..images.neighbours import continued
 from ..images.resize import enlarge
 
 
@@ -29,12 +30,35 @@ def limited(mask: Tensor) -> Tensor:
     return mask.float().cpu().nan_to_num(nan=0.0).clamp(0, 1)
 
 
-def touched(mask: Tensor) -> Tensor:
+def touched(mask: Tensor, wrapped: tuple[bool, bool]) -> Tensor:
     """Tell where a mask (H, W) has an effect once it is enlarged: (H, W) booleans."""
-    return F.max_pool2d(mask[None], 3, stride=1, padding=1)[0] > 0
+    around, inside = _around(mask, wrapped)
+    return F.max_pool2d(around[None], 3, stride=1, padding=1)[0][inside] > 0
 
 
-def mix(image: Tensor, result: Tensor, mask: Tensor, scale: int) -> None:
+def enlarged(mask: Tensor, scale: int, wrapped: tuple[bool, bool]) -> Tensor:
+    """Enlarge a mask (H, W) to (scale * H, scale * W), bilinearly."""
+    if scale == 1:
+        return mask
+    around, inside = _around(mask, wrapped, scale)
+    return F.interpolate(around[None, None], scale_factor=scale, mode="bilinear")[0, 0][inside]
+
+
+def _around(
+    mask: Tensor, wrapped: tuple[bool, bool], scale: int = 1
+) -> tuple[Tensor, tuple[slice, ...]]:
+    """Continue a mask by a pixel beyond the edges that are wrapped. Returns it, and where the
+    mask lies in it once it is enlarged."""
+    inside = []
+    for side, wraps in enumerate(wrapped):
+        inside.append(slice(scale * wraps, scale * (mask.shape[side] + wraps)))
+        mask = continued(mask, 1, side) if wraps else mask
+    return mask, tuple(inside)
+
+
+def mix(
+    image: Tensor, result: Tensor, mask: Tensor, scale: int, wrapped: tuple[bool, bool]
+) -> None:
     """Blend the enlarged input into a result, in place.
 
     Args:
@@ -42,7 +66,7 @@ def mix(image: Tensor, result: Tensor, mask: Tensor, scale: int) -> None:
         result: (sH, sW, C); kept where the mask is 1, replaced where it is 0.
         mask: (H, W) float32 in 0..1.
         scale: s.
+        wrapped: Whether the image continues from bottom to top, and from right to left.
     """
-    if scale != 1:
-        mask = F.interpolate(mask[None, None], scale_factor=scale, mode="bilinear")[0, 0]
-    result.copy_(enlarge(image, scale).lerp_(result, mask[..., None]))
+    mask = enlarged(mask, scale, wrapped)
+    result.copy_(enlarge(image, scale, wrapped).lerp_(result, mask[..., None]))

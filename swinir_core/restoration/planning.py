@@ -29,6 +29,9 @@ class RunPlan:
     selected: Sequence[Sequence[Tile]]
     """For each image, the tiles to compute: those that its mask touches, the largest first."""
 
+    wrapped: tuple[bool, bool]
+    """Whether images continue from bottom to top, and from right to left."""
+
     runs_of_an_image: int
     """Model runs that the colours of one image take: more than one where its channels are restored
     one by one."""
@@ -50,9 +53,19 @@ class RunPlan:
     otherwise 0."""
 
     @property
+    def model_wraps(self) -> bool:
+        """True where the model itself takes an image that is not cut as wrapped, without margins
+        that are thrown away."""
+        return any(self.wrapped) and self.tiles.margins == (0, 0)
+
+    @property
     def untouched(self) -> int:
         """Tiles, of all images together, that a mask leaves as they are."""
-        return len(self.selected) * len(self.tiles) - sum(map(len, self.selected))
+        return self._tiles_in_all - sum(map(len, self.selected))
+
+    @property
+    def _tiles_in_all(self) -> int:
+        return len(self.selected) * len(self.tiles.tiles_by_size())
 
     @property
     def pixels(self) -> int:
@@ -63,14 +76,15 @@ class RunPlan:
     def summary(self) -> str:
         """Describe the run in a sentence for a person, with what could be improved about it."""
         height, width = self.tiles.largest
-        count, everything = len(self.selected), len(self.selected) * len(self.tiles)
+        count, everything = len(self.selected), self._tiles_in_all
         images = f"{count} image{'s' * (count != 1)}"
         if len(self.tiles) == 1:
             text = f"{images} of {width}x{height}, whole"
         else:
             cut = f"{len(self.tiles)} tiles of {width}x{height}"
             text = cut if count == 1 else f"{images} in {cut}"
-        text += f", with {self.tiles.margin} pixels beyond the edges" * (self.tiles.margin > 0)
+        margin = max(self.tiles.margins)
+        text += f", with {margin} pixels beyond the edges" * (margin > 0)
         text += ", each channel by itself" * (self.runs_of_an_image > 1)
         text += ", alpha restored as well" * self.restores_alpha
         text += f", {self.at_once} at a time, {_size(self.memory)} of memory"
@@ -132,11 +146,14 @@ def place_tiles(
     return plan_fitting(*size, model.scale, model.alignment, overlap(), fits)
 
 
-def select_tiles(tiles: TilePlan, images: int, mask: Tensor | None) -> list[list[Tile]]:
+def select_tiles(
+    tiles: TilePlan, images: int, mask: Tensor | None, wrapped: tuple[bool, bool]
+) -> list[list[Tile]]:
     """List the tiles of each image that its mask (B or 1, H, W) touches, the largest first."""
     every = tiles.tiles_by_size()
     if mask is None:
         return [every] * images
     # One mask at a time, as those of a video would take much memory.
-    selected = [[tile for tile in every if tile.of(part).any()] for part in map(touched, mask)]
+    parts = (touched(one, wrapped) for one in mask)
+    selected = [[tile for tile in every if tile.of(part).any()] for part in parts]
     return selected if len(mask) == images else selected * images

@@ -15,14 +15,14 @@ from ..errors import Cancelled
 from ..images.resize import enlarge
 from ..reports import Report
 from .colors import COLORS, keep_colors, shrink
-from .edges import EDGES, margin
+from .edges import EDGES, WRAPPED, margins
 from .execution import Job, Progress, Run, is_gray, make_jobs
 from .image_model import Ensemble, ImageModel
 from .inputs import Inputs, check_inputs, check_result
 from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
-from .tiles import Tile, TileSettings
+from .tiles import Tile, TilePlan, TileSettings
 from .transparency import ALPHAS, has_alpha, limit_alpha, spread_colors
 
 CPU_PIXELS_AT_ONCE = 2**13
@@ -179,7 +179,9 @@ class Restorer:
         jobs = (
             job
             for image, result, tiles in zip(images, results, plan.selected, strict=True)
-            for job in make_jobs(spread_colors(image), result, tiles, self.model.in_channels)
+            for job in make_jobs(
+                spread_colors(image, plan.wrapped), result, tiles, self.model.in_channels
+            )
         )
         for job in run.do(jobs):
             if finished is not None:
@@ -188,13 +190,14 @@ class Restorer:
         masks = [None] * batch if mask is None else mask.expand(batch, -1, -1)
         if self.colors == "input" or mask is not None:
             for image, result, mask in zip(images, results, masks, strict=True):
-                shown = spread_colors(image).float().cpu().clamp(0, 1)
+                shown = spread_colors(image, plan.wrapped).float().cpu().clamp(0, 1)
                 if self.colors == "input":
-                    keep_colors(result, shown, shrink(result, scale), scale, mask)
+                    shrunk = shrink(result, scale)
+                    keep_colors(result, shown, shrunk, scale, mask, wrapped=plan.wrapped)
                 if mask is not None:
                     # What keeps its size keeps its pixels, hidden ones too.
                     own = image[..., : result.shape[-1]] if scale == 1 else shown
-                    mix(own, result, mask, scale)
+                    mix(own, result, mask, scale, plan.wrapped)
         if has_alpha(channels):
             alphas = zip(images[..., -1:], out[..., -1:], plan.selected, masks, strict=True)
             for image, result, tiles, mask in alphas:
@@ -214,13 +217,13 @@ class Restorer:
         """Make the alpha of a result (sH, sW, 1), zero so far, from that of its image (H, W, 1)."""
         scale = self.model.scale
         if not run.plan.restores_alpha:
-            result.copy_(enlarge(image, scale))
+            result.copy_(enlarge(image, scale, run.plan.wrapped))
             return
         for _ in run.do(make_jobs(image, result, tiles, self.model.in_channels)):
             pass
         result.copy_(limit_alpha(result, image, scale))
         if mask is not None:
-            mix(image, result, mask, scale)
+            mix(image, result, mask, scale, run.plan.wrapped)
 
     def begin(
         self,
@@ -299,10 +302,8 @@ class Restorer:
             return fitting and height * width <= self.model.tile_pixels
 
         # Tiles are placed on an image with what is seen beyond its edges.
-        beyond = margin(self.edges)
-        size = (height + 2 * beyond, width + 2 * beyond)
-        overlap = partial(self._overlap, settings, cancelled)
-        placed = place_tiles(size, settings, self.model, overlap, fits).around(beyond)
+        wrapped, overlap = WRAPPED[self.edges], partial(self._overlap, settings, cancelled)
+        placed = self._place((height, width), settings, overlap, fits)
         size, is_cut = placed.largest, len(placed) > 1
         count = sum(tile.size == size for tile in placed) if is_cut else batch * single
         pixels_at_once = CPU_PIXELS_AT_ONCE if on_cpu else GPU_PIXELS_AT_ONCE
@@ -313,7 +314,8 @@ class Restorer:
         return RunPlan(
             tiles=placed,
             settings=settings,
-            selected=select_tiles(placed, batch, mask),
+            selected=select_tiles(placed, batch, mask, wrapped),
+            wrapped=wrapped,
             runs_of_an_image=single,
             restores_alpha=with_alpha and self.alpha == "restored",
             at_once=at_once,
@@ -321,6 +323,32 @@ class Restorer:
             budget=budget,
             overlap_wanted=overlap() if is_cut else 0,
         )
+
+    def _place(
+        self,
+        size: tuple[int, int],
+        settings: TileSettings,
+        overlap: Callable[[], int],
+        fits: Callable[[int, int], bool],
+    ) -> TilePlan:
+        """Place tiles on an image with what is seen beyond its edges.
+
+        Nothing is where the model itself takes the image as wrapped, which it does where its
+        windows do: wrapped sides are whole windows, and the image is not cut.
+        """
+        model, wrapped = self.model, WRAPPED[self.edges]
+        whole_windows = not any(
+            side % model.alignment for side, wraps in zip(size, wrapped, strict=True) if wraps
+        )
+        if any(wrapped) and whole_windows and model.wrapping(wrapped) is not None:
+            placed = place_tiles(size, settings, model, overlap, fits)
+            if len(placed) == 1:
+                return placed
+        windows = -(-overlap() // model.alignment) if any(wrapped) else 0
+        around = margins(self.edges, windows * model.alignment)
+        above, beside = around
+        seen = (size[0] + 2 * above, size[1] + 2 * beside)
+        return place_tiles(seen, settings, model, overlap, fits).around(around)
 
     @property
     def overlap(self) -> int:

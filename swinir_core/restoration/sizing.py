@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..images.resize import ENLARGE_MARGIN, Resizer, enlarge
+from ..images.resize import Resizer
+from .edges import WRAPPED
 from .execution import Progress
 from .inputs import Inputs, check_result
-from .masking import stretched
+from .masking import enlarged, stretched
 from .restorer import Restorer
 from .streaming import Rows, Stream
 from .tiles import TileSettings
@@ -135,6 +136,7 @@ class Sized:
             )
         ):
             runs += 1
+        self.wrapped = WRAPPED[restorer.edges]
         self.is_resized = self.target != (height * self.scale, width * self.scale)
         row_bytes = math.inf
         if self.is_resized:
@@ -210,7 +212,9 @@ class Sized:
         bands = map(torch.from_numpy, last.bands(advance, cancelled))
         if self.is_resized:
             source = (last.height * self.scale, last.width * self.scale)
-            bands = Resizer(source, self.target).bands(bands)
+            if self.wrapped[0]:  # The first rows need the last.
+                bands = iter([torch.cat(list(bands))])
+            bands = Resizer(source, self.target, self.wrapped).bands(bands)
         start = 0
         for band in bands:
             if self.share is not None:
@@ -247,28 +251,21 @@ class Sized:
             return self.share.expand(self.target)
         if self.is_resized:
             return stretched(self.share, *self.target)[0]
-        share = self.share[None, None]
-        return F.interpolate(share, scale_factor=self.scale, mode="bilinear")[0, 0]
+        return enlarged(self.share, self.scale, self.wrapped)
 
     def _plain(self, start: int, stop: int) -> Tensor:
         """Resize the input to rows of the result: (stop - start, w, C) float32 in 0..1."""
         if self.is_resized:
-            return self._resizer.rows(self._read, start, stop)
+            return self._resizer.rows(self.streams[0].read_seen, start, stop)
         if self.scale == 1:
             return self.streams[0].read(start, stop).clamp(0, 1)
-        first = max(start // self.scale - ENLARGE_MARGIN, 0)
-        last = min(-(-stop // self.scale) + ENLARGE_MARGIN, self.picture.shape[0])
-        return enlarge(self._read(first, last), self.scale)[
-            start - first * self.scale : stop - first * self.scale
-        ]
+        first, last = start // self.scale, -(-stop // self.scale)
+        rows = self.streams[0].enlarged(first, last, self.streams[0].read_seen)
+        return rows[start - first * self.scale : stop - first * self.scale]
 
     @cached_property
     def _resizer(self) -> Resizer:
-        return Resizer(self.picture.shape[:2], self.target)
-
-    def _read(self, start: int, stop: int) -> Tensor:
-        """Read rows with the colours that a network sees: (stop - start, W, C)."""
-        return self.streams[0].read_seen(start, stop)
+        return Resizer(self.picture.shape[:2], self.target, self.wrapped)
 
 
 def restore_to_size(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..images.resize import ENLARGE_MARGIN, enlarge
 from .colors import COLOR_MARGIN, keep_colors, shrink
-from .edges import margin, positions
+from .edges import WRAPPED, margins, positions
 from .execution import Progress, Run, make_jobs
 from .inputs import finite, with_limited_alpha
 from .planning import RunPlan
@@ -28,6 +28,9 @@ _SAMPLE_BYTES = 8
 """Bytes of a pixel in its file, at most: four channels of 16 bits."""
 
 _FLOAT_BYTES = 4
+
+_WRAPPED_MARGIN = 64
+"""Input pixels."""
 
 _STRIP = 256
 """Rows of the picture that are read at a time only to look at them."""
@@ -81,6 +84,7 @@ class Stream:
         self.mask, self.row_bytes = mask, row_bytes
         self.height, self.width, self.channels = picture.shape
         self._has_alpha = has_alpha(self.channels)
+        self._wrapped = WRAPPED[restorer.edges]
         self._colours = slice(self.channels - self._has_alpha)
         self._warned = False
         self._alpha_known = alpha_varies
@@ -122,14 +126,15 @@ class Stream:
         much of the result again that the next row adds to. Alpha is enlarged in two steps. Where
         the colours of the input are kept, the result waits for the rows below.
         """
-        beyond = 2 * margin(self.restorer.edges)
-        rows_kept = tile_height if tile_height >= self.height + beyond else 2 * tile_height
+        # How far wrapped edges reach is found by running the model; this is more than most need.
+        above, beside = (2 * margin for margin in margins(self.restorer.edges, _WRAPPED_MARGIN))
+        rows_kept = tile_height if tile_height >= self.height + above else 2 * tile_height
         if self.restorer.colors == "input":
             rows_kept += tile_height + 2 * COLOR_MARGIN
         values = self.channels + 2 * self._has_alpha
         result = rows_kept * self.restorer.model.scale**2 * values * _FLOAT_BYTES
         picture = tile_height * (_SAMPLE_BYTES + self.channels * _FLOAT_BYTES)
-        return (self.width + beyond) * (picture + result)
+        return (self.width + beside) * (picture + result)
 
     def bands(
         self,
@@ -182,9 +187,11 @@ class Stream:
             bottom = min(stop + COLOR_MARGIN, self.height)
             image = self.read_seen(top, bottom)[..., self._colours].clamp(0, 1)
             done = waiting[: (stop - start) * scale]
+            # From top to bottom nothing wraps: the other edge is not there yet.
             keep_colors(
                 *(done[..., self._colours], image, shrunk[: bottom - top], scale),
                 above=start - top,
+                wrapped=(False, self._wrapped[1]),
             )
             waiting = waiting[len(done) :].clone()
             yield done.numpy()
@@ -200,7 +207,7 @@ class Stream:
         Returns (s * h, sW, C), with what lies beyond the picture; alpha is zero where it is not
         restored.
         """
-        image = self._seen(row.start, row.stop)
+        image = self.seen_around(row.start, row.stop, self.read_seen)
         result = torch.zeros(row.length * self.restorer.model.scale, *begun.shape[1:])
         result[: len(begun)] = begun
         (selected,) = self.plan.selected
@@ -215,11 +222,29 @@ class Stream:
     def _alpha(self, restored: Tensor, start: int, stop: int) -> Tensor:
         """Make alpha of some rows of the picture: (s * (stop - start), sW, 1)."""
         scale = self.restorer.model.scale
-        first = max(start - ENLARGE_MARGIN, 0)
-        alpha = self.read(first, min(stop + ENLARGE_MARGIN, self.height))[..., -1:]
         if self.plan.restores_alpha:
+            first = max(start - ENLARGE_MARGIN, 0)
+            alpha = self.read(first, min(stop + ENLARGE_MARGIN, self.height))[..., -1:]
             return limit_alpha(restored, alpha, scale, start - first)
-        return enlarge(alpha, scale)[(start - first) * scale :][: (stop - start) * scale]
+        return self.enlarged(start, stop, lambda first, last: self.read(first, last)[..., -1:])
+
+    def enlarged(self, start: int, stop: int, read: Callable[[int, int], Tensor]) -> Tensor:
+        """Enlarge rows of the picture plainly: (s * (stop - start), sW, C) float32 in 0..1.
+
+        Args:
+            start, stop: Of the picture.
+            read: Returns rows of it from one to another, (n, W, C).
+        """
+        scale, first, last = (
+            self.restorer.model.scale,
+            start - ENLARGE_MARGIN,
+            stop + ENLARGE_MARGIN,
+        )
+        if not self._wrapped[0]:
+            first, last = max(first, 0), min(last, self.height)
+        rows = self.seen_around(first, last, read)
+        kept = slice((start - first) * scale, (stop - first) * scale)
+        return enlarge(rows, scale, (False, self._wrapped[1]))[kept]
 
     @cached_property
     def alpha_varies(self) -> bool:
@@ -235,17 +260,17 @@ class Stream:
             for start in strips
         )
 
-    def _seen(self, start: int, stop: int) -> Tensor:
-        """Take rows with what is seen beyond the upper and the lower edge."""
+    def seen_around(self, start: int, stop: int, read: Callable[[int, int], Tensor]) -> Tensor:
+        """Take rows, by ``read``, with what is seen beyond the upper and the lower edge."""
         inside = range(max(start, 0), min(stop, self.height))
         if len(inside) == stop - start:
-            return self.read_seen(start, stop)
+            return read(start, stop)
         parts = []
         for first, last in ((start, 0), (inside.start, inside.stop), (self.height, stop)):
             if first < last:
-                seen = positions(first, last, self.height)
+                seen = positions(first, last, self.height, self._wrapped[0])
                 lowest = int(seen.min())
-                parts.append(self.read_seen(lowest, int(seen.max()) + 1)[seen - lowest])
+                parts.append(read(lowest, int(seen.max()) + 1)[seen - lowest])
         return torch.cat(parts)
 
     def read_seen(self, start: int, stop: int) -> Tensor:
@@ -255,7 +280,9 @@ class Stream:
         above = min(start, SPREAD)
         rows = self.read(start - above, min(stop + SPREAD, self.height))
         kept = slice(above, above + stop - start)
-        return torch.cat([spread_colors(rows)[kept], rows[kept, :, -1:]], -1)
+        return torch.cat(
+            [spread_colors(rows, (False, self._wrapped[1]))[kept], rows[kept, :, -1:]], -1
+        )
 
     def read(self, start: int, stop: int) -> Tensor:
         """Read rows, (stop - start, W, C), as ``check_inputs`` makes images; warns once."""

@@ -132,16 +132,22 @@ class Tile:
         )
         return image[rows, columns]
 
-    def seen_in(self, image: Tensor) -> Tensor:
-        """Take the tile from an image (H, W, C), with what is seen beyond its edges."""
+    def seen_in(self, image: Tensor, wrapped: tuple[bool, bool]) -> Tensor:
+        """Take the tile from an image (H, W, C), with what is seen beyond its edges: what is at the
+        opposite edge where the image is ``wrapped``, otherwise the image mirrored."""
         for side, span in enumerate((self.rows, self.columns)):
             length = image.shape[side]
             if span.start >= 0 and span.stop <= length:
                 image = image.narrow(side, span.start, span.length)
             else:
-                seen = positions(span.start, span.stop, length).to(image.device)
-                image = image.index_select(side, seen)
+                seen = positions(span.start, span.stop, length, wrapped[side])
+                image = image.index_select(side, seen.to(image.device))
         return image
+
+    def is_within(self, size: tuple[int, int]) -> bool:
+        """Tell whether some of the tile lies within an image of this height and width."""
+        spans = zip((self.rows, self.columns), size, strict=True)
+        return all(span.start < length and span.stop > 0 for span, length in spans)
 
     def within(self, image: Tensor) -> Tile:
         """Cut off what lies beyond an image (H, W, C)."""
@@ -186,8 +192,9 @@ class TilePlan:
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
-    margin: int = 0
-    """Input pixels by which the outermost tiles reach beyond the image on every side."""
+    margins: tuple[int, int] = (0, 0)
+    """Input pixels by which the outermost tiles reach beyond the image: above and below, and at the
+    left and right."""
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -205,7 +212,8 @@ class TilePlan:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the image, in input pixels."""
-        return self.rows[-1].stop - self.margin, self.columns[-1].stop - self.margin
+        above, beside = self.margins
+        return self.rows[-1].stop - above, self.columns[-1].stop - beside
 
     @property
     def overlap(self) -> int:
@@ -218,16 +226,20 @@ class TilePlan:
         """Input pixels to compute for one image, overlaps counted each time."""
         return sum(row.length for row in self.rows) * sum(span.length for span in self.columns)
 
-    def around(self, margin: int) -> TilePlan:
-        """Take the plan as one for the image without so many pixels of its every side."""
+    def around(self, margins: tuple[int, int]) -> TilePlan:
+        """Take the plan as one for the image without so many pixels above and below, and at the
+        left and right."""
         rows, columns = (
-            tuple(span.moved(-margin) for span in side) for side in (self.rows, self.columns)
+            tuple(span.moved(-margin) for span in side)
+            for side, margin in zip((self.rows, self.columns), margins, strict=True)
         )
-        return TilePlan(rows, columns, margin)
+        return TilePlan(rows, columns, margins)
 
     def tiles_by_size(self) -> list[Tile]:
-        """Every tile, the largest first, those of one size together."""
-        return sorted(self, key=lambda tile: tile.size, reverse=True)
+        """Every tile of which a part lies within the image, the largest first, those of one size
+        together."""
+        inside = (tile for tile in self if tile.is_within(self.image_size))
+        return sorted(inside, key=lambda tile: tile.size, reverse=True)
 
 
 def plan_whole(height: int, width: int, scale: int) -> TilePlan:

@@ -22,7 +22,7 @@ def has_alpha(channels: int) -> bool:
     return channels in (2, 4)
 
 
-def spread_colors(image: Tensor) -> Tensor:
+def spread_colors(image: Tensor, wrapped: tuple[bool, bool] = (False, False)) -> Tensor:
     """Give transparent pixels the colours of the visible ones around them.
 
     Otherwise the network, and bicubic enlargement alike, would let what is stored there, mostly
@@ -30,6 +30,7 @@ def spread_colors(image: Tensor) -> Tensor:
 
     Args:
         image: (H, W, 1 to 4), finite; returned as it is where it has no alpha.
+        wrapped: Whether it continues from bottom to top, and from right to left.
 
     Returns:
         (H, W, 1 or 3): the colours. Pixels farther than ``SPREAD`` from all visible ones, and those
@@ -44,7 +45,7 @@ def spread_colors(image: Tensor) -> Tensor:
     weighted = torch.cat([own * alpha, alpha], -1)
     spread = own
     for width in (32, 16, 8, 4, 2):  # The nearest visible pixels come last.
-        sums = smooth(weighted, width)
+        sums = smooth(weighted, width, wrapped)
         mean = sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
         spread = torch.where(sums[..., -1:] > 1e-6, mean, spread)
     faint = spread.lerp_(own, (alpha / _VISIBLE).clamp(max=1)).to(colors)

@@ -101,7 +101,7 @@ def test_runs_until_large_enough_then_resized(
 
 
 @pytest.mark.parametrize("options", [{}, {"edges": "mirrored"}, {"colors": "input"}], ids=str)
-def test_by_bands_as_in_one_piece(options: dict[str, str]) -> None:
+def test_by_bands_as_in_one_piece(options: dict[str, Any]) -> None:
     images, size = picture(70, 40), TargetSize("factor", 1.4)
     restorer = Restorer(MODELS[2], **options)
     tiles = TileSettings("tiled", 32, 8)

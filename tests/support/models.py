@@ -24,6 +24,9 @@ class PretendModel:
     def reusing_plans(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def wrapping(self, *_: object) -> None:
+        return None
+
     def measure(self, *_: object) -> bool:
         return False
 

@@ -77,6 +77,8 @@ class WindowAttention(nn.Module):
     def runs_on_the_map(self, plan: WindowPlan) -> bool:
         """Tell whether ``attend_map`` is to be used: by the GPU kernel, without gradients."""
         device = plan.bias_index.device
+        if any(plan.wrapped):  # The kernel knows no windows without a mask at the edges.
+            return False
         return not plan.keeps_graph and usable(device, plan.dtype, plan.size, self.head_dim)
 
     def attend_map(self, qkv: Tensor, bias: Tensor, plan: WindowPlan, shifted: bool) -> Tensor:
