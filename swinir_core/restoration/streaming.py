@@ -173,6 +173,8 @@ class Stream:
         """Yield what arrives in bands with the colours of the picture, as soon as the rows are
         there that they depend on."""
         scale = self.restorer.model.scale
+        if self._wrapped[0]:  # The colours of the first rows depend on the last.
+            bands = iter([np.concatenate(list(bands))])
         waiting = torch.zeros(0, self.width * scale, self.channels)
         shrunk = torch.zeros(0, self.width, self.channels - self._has_alpha)
         top = start = arrived = 0  # Rows where ``shrunk`` and ``waiting`` begin, and end.
@@ -187,11 +189,10 @@ class Stream:
             bottom = min(stop + COLOR_MARGIN, self.height)
             image = self.read_seen(top, bottom)[..., self._colours].clamp(0, 1)
             done = waiting[: (stop - start) * scale]
-            # From top to bottom nothing wraps: the other edge is not there yet.
             keep_colors(
                 *(done[..., self._colours], image, shrunk[: bottom - top], scale),
                 above=start - top,
-                wrapped=(False, self._wrapped[1]),
+                wrapped=self._wrapped,
             )
             waiting = waiting[len(done) :].clone()
             yield done.numpy()
@@ -277,9 +278,11 @@ class Stream:
         """Read rows, with the colours that a network sees: (stop - start, W, C) float32."""
         if not self._has_alpha:
             return self.read(start, stop)
-        above = min(start, SPREAD)
-        rows = self.read(start - above, min(stop + SPREAD, self.height))
-        kept = slice(above, above + stop - start)
+        first, last = start - SPREAD, stop + SPREAD
+        if not self._wrapped[0]:
+            first, last = max(first, 0), min(last, self.height)
+        rows = self.seen_around(first, last, self.read)
+        kept = slice(start - first, stop - first)
         return torch.cat(
             [spread_colors(rows, (False, self._wrapped[1]))[kept], rows[kept, :, -1:]], -1
         )

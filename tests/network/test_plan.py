@@ -6,6 +6,7 @@ import threading
 import weakref
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -30,8 +31,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[WindowPlan]:
     plans: list[WindowPlan] = []
     build = WindowPlan.build
 
-    def note(features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
-        plans.append(build(features, size, keeps_graph))
+    def note(*given: Any) -> WindowPlan:
+        plans.append(build(*given))
         return plans[-1]
 
     monkeypatch.setattr(WindowPlan, "build", note)
@@ -143,9 +144,9 @@ def test_the_old_workspace_is_free_before_a_new_one_is_made(
     build = WindowPlan.build
     workspaces: list[weakref.ref[Tensor]] = []
 
-    def note(features: Tensor, size: int, keeps_graph: bool) -> WindowPlan:
+    def note(*given: Any) -> WindowPlan:
         assert all(workspace() is None for workspace in workspaces)
-        plan = build(features, size, keeps_graph)
+        plan = build(*given)
         assert plan.workspace is not None
         workspaces.append(weakref.ref(plan.workspace))
         return plan

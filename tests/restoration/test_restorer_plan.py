@@ -182,7 +182,7 @@ def test_tiles_that_a_mask_leaves_out_are_in_the_summary(color: Restorer) -> Non
 def test_a_black_mask_is_in_the_summary(color: Restorer, masks: int) -> None:
     plan = color.plan(100, 150, batch=2, mask=torch.zeros(masks, 100, 150))
     assert plan.summary().endswith(
-        "out 2 of 2 images: it is black everywhere, so nothing is restored"
+        "it is black everywhere, or strength is 0, so nothing is restored"
     )
     assert "mask" not in color.plan(100, 150, batch=0).summary()
 
