@@ -88,11 +88,11 @@ class SwinIRBlendModels(io.ComfyNode):
             for name, model in (("model_a", model_a), ("model_b", model_b))
         )
         blended = blend(a, b, amount)
-        text = f"{describe(blended)},\n{blended.metadata[BLENDED]}"
+        text = f"{describe(blended)},\n{blended.metadata[BLENDED]}".replace(" + ", "\n+ ")
         warning = kept_warning(model_a, model_b, a, b)
         if warning:
             logging.warning("SwinIR Blend Models: %s", warning)
-            text += f"\n{warning}"
+            text = f"{warning}\n{text}"
         text = "\n".join(textwrap.fill(line, LINE) for line in text.splitlines())
         host.show_text(cls, text)
         return io.NodeOutput(SwinIRUpscaleModel(blended), ui={"text": [text]})

@@ -1,4 +1,4 @@
-"""``swinir info``, ``models``, ``convert`` and ``blend``: look into model files and rewrite them."""
+"""``swinir info``, ``models``, ``convert``, ``blend``: look into model files and rewrite them."""
 
 from __future__ import annotations
 
