@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..images.metrics import psnr
-from ..network.config import SwinIRConfig
 from ..network.swinir import SwinIR
 from ..text import shown
 from .checkpoint import Checkpoint
@@ -83,29 +82,24 @@ def blend_warning(
 
 def _check_fit(model_a: Checkpoint, model_b: Checkpoint) -> None:
     """Raise ``CheckpointError`` at the first difference that two models must not have."""
-    pairs = [(name, *(getattr(m.config, name) for m in (model_a, model_b))) for name in _MUST_AGREE]
-    pairs.append(("mean", *(_rounded_mean(m.config) for m in (model_a, model_b))))
-    pairs.append(("shifted windows", *(_shifts(m.config) for m in (model_a, model_b))))
-    for key in {**model_a.state_dict, **model_b.state_dict}:
-        pairs.append((f"{key!r} of shape", *(_shape(m, key) for m in (model_a, model_b))))
-    for name, a, b in pairs:
+    facts_a, facts_b = _facts(model_a), _facts(model_b)
+    for name in facts_a | facts_b:
+        a, b = facts_a.get(name), facts_b.get(name)
         if a != b:
             raise CheckpointError(f"model_a has {name} {a} and model_b {b}: {_RULE}.")
 
 
-def _rounded_mean(config: SwinIRConfig) -> tuple[float, ...]:
-    """The mean without the last bits, which a file that holds it in float32 rounds."""
+def _facts(model: Checkpoint) -> dict[str, object]:
+    """What decides on the use of weights, by names for people; their shapes come last."""
+    config = model.config
     assert config.mean is not None
-    return tuple(round(value, 6) for value in config.mean)
-
-
-def _shifts(config: SwinIRConfig) -> bool:
-    return config.img_size > config.window_size
-
-
-def _shape(model: Checkpoint, key: str) -> tuple[int, ...] | None:
-    weight = model.state_dict.get(key)
-    return None if weight is None else tuple(weight.shape)
+    return {
+        **{name: getattr(config, name) for name in _MUST_AGREE},
+        # Without the last bits, which a file that holds the mean in float32 rounds.
+        "mean": tuple(round(value, 6) for value in config.mean),
+        "shifted windows": config.img_size > config.window_size,
+        **{f"{key!r} of shape": tuple(w.shape) for key, w in model.state_dict.items()},
+    }
 
 
 def _mix(a: Tensor, b: Tensor, amount: float) -> Tensor:
