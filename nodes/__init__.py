@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .blend_models import SwinIRBlendModels
 from .image_quality import SwinIRImageQuality
 from .model_loader import SwinIRModelLoader
 from .restore import SwinIRRestore
@@ -23,4 +24,5 @@ class SwinIRExtension(ComfyExtension):
             SwinIRSampleImage,
             SwinIRImageQuality,
             SwinIRSaveModel,
+            SwinIRBlendModels,
         ]

@@ -9,7 +9,7 @@ from typing import Any
 from spandrel import ImageModelDescriptor
 from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 
-from ..swinir_core import SwinIR
+from ..swinir_core import Checkpoint, SwinIR
 from ..swinir_core.checkpoints.recognise import recognise
 from ..swinir_core.checkpoints.spandrel import official_state_dict
 from ..swinir_core.restoration.foreign_model import ForeignModel
@@ -65,3 +65,21 @@ def _rebuilt(upscale_model: ImageModelDescriptor) -> Runnable:
         model.load_state_dict(official_state_dict(foreign, buffers=False), assign=True)
 
     return Runnable(model, patcher, take_weights)
+
+
+def to_checkpoint(upscale_model: Any, refusal: str) -> Checkpoint:
+    """Collect weights and configuration of a SwinIR, ours or the host's; the weights are those of
+    the model where they lie on the CPU, copies where they do not.
+
+    Raises ``ValueError`` for any other model: ``refusal``, and its type.
+    """
+    network = getattr(upscale_model, "model", None)
+    if not isinstance(network, (SwinIR, SpandrelSwinIR)):
+        raise ValueError(f"{refusal} is of type {type(network or upscale_model).__name__}.")
+    runnable = to_runnable(upscale_model)
+    assert isinstance(runnable.model, SwinIR)
+    runnable.load()
+    weights = {key: weight.to("cpu") for key, weight in runnable.model.state_dict().items()}
+    if isinstance(upscale_model, SwinIRUpscaleModel):
+        return replace(upscale_model.origin, state_dict=weights)
+    return Checkpoint(runnable.model.config, weights)

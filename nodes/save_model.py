@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from comfy_api.latest import io
-from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 
-from ..swinir_core import Checkpoint, CheckpointError, SwinIR, write_checkpoint
+from ..swinir_core import Checkpoint, CheckpointError, write_checkpoint
 from ..swinir_core.checkpoints.names import check_name
 from ..swinir_core.files import remove_abandoned
 from . import host
-from .runnable import to_runnable
+from .runnable import to_checkpoint
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SUFFIX = ".safetensors"
@@ -80,7 +79,8 @@ class SwinIRSaveModel(io.ComfyNode):
     ) -> io.NodeOutput:
         host.check_choice("precision", precision, PRECISIONS)
         path = free_path(name)
-        write(path, to_checkpoint(upscale_model), precision)
+        refusal = "Save SwinIR Model saves only SwinIR models; this one"
+        write(path, to_checkpoint(upscale_model, refusal), precision)
         model_name = path.relative_to(host.save_folder()).as_posix()
         shown = Path("models", host.save_folder().name, model_name).as_posix()
         text = f"{shown},\n{path.stat().st_size / 1e6:.1f} MB in {precision}"
@@ -105,22 +105,6 @@ def free_path(name: str) -> Path:
         if not taken and not host.is_model_file(str(inside)):
             return path
         number += 1
-
-
-def to_checkpoint(upscale_model: Any) -> Checkpoint:
-    """Collect weights and configuration of a SwinIR, ours or the host's.
-
-    Raises ``ValueError`` for any other model.
-    """
-    network = getattr(upscale_model, "model", None)
-    if not isinstance(network, (SwinIR, SpandrelSwinIR)):
-        kind = type(network or upscale_model).__name__
-        raise ValueError(f"Save SwinIR Model saves only SwinIR models; this one is of type {kind}.")
-    runnable = to_runnable(upscale_model)
-    assert isinstance(runnable.model, SwinIR)
-    runnable.load()
-    provenance = getattr(upscale_model, "metadata", {})  # Of our own loader's models only.
-    return Checkpoint(runnable.model.config, dict(runnable.model.state_dict()), provenance)
 
 
 def write(path: Path, checkpoint: Checkpoint, precision: str) -> None:

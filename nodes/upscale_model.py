@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class SwinIRUpscaleModel(ImageModelDescriptor):
             output_channels=config.in_channels,
             tiling=ModelTiling.DISCOURAGED,
         )
-        self.metadata = checkpoint.metadata
+        self.origin = replace(checkpoint, state_dict={})
         # Only after load_state_dict, in which some versions of the host create the parameters.
         model.requires_grad_(False)
         self.patcher = host.make_patcher(model)

@@ -42,6 +42,8 @@ class Checkpoint:
     """Place of these weights in the file, in a clause; empty where there was no choice."""
     guessed: dict[str, str] = field(default_factory=dict)
     """Hyper-parameters that the file does not tell, with what is assumed of each and why."""
+    name: str = ""
+    """Name of the file without suffix, or the sum that a blend is; empty where neither is known."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -58,7 +60,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     contents = read_tensors(path)
     try:
-        return _interpret(contents, path.stat().st_size)
+        return replace(_interpret(contents, path.stat().st_size), name=path.stem)
     except ValueError as error:
         foreign = foreign_architecture(contents.weights)
         if foreign is not None:

@@ -16,7 +16,7 @@ from ..errors import CheckpointError, ImageError
 from .options import UsageError, parser
 from .output import report_error
 
-_MODULES = {"info": "models", "convert": "models"}
+_MODULES = {"info": "models", "convert": "models", "blend": "models"}
 """Modules of the commands whose module has another name."""
 
 

@@ -1,21 +1,26 @@
-"""``swinir info``, ``models`` and ``convert``: look into model files and rewrite them."""
+"""``swinir info``, ``models``, ``convert``, ``blend``: look into model files and rewrite them."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..checkpoints.blending import BLENDED, blend_warning
+from ..checkpoints.blending import blend as blend_models
 from ..checkpoints.checkpoint import read_checkpoint, write_checkpoint
 from ..checkpoints.models import DEFAULT_MODEL, bundled_models, find_model, with_pixels
+from ..degradation.samples import inputs_of_tasks
 from ..errors import CheckpointError
 from ..files import check_target
 from ..text import shown
 from .options import UsageError
-from .output import why_not_overwritten
+from .output import report_warning, why_not_overwritten
 
 _MOST_ENTRIES, _LONGEST_NAME, _LONGEST_VALUE = 100, 100, 400
 """Bounds of the texts of a model file that ``info`` prints on a terminal."""
@@ -69,11 +74,7 @@ def models(args: argparse.Namespace) -> int:
 def convert(args: argparse.Namespace) -> int:
     """Write any readable checkpoint as .safetensors."""
     source, target = find_model(args.input), args.output
-    if target.suffix.lower() != ".safetensors":
-        raise UsageError(f"{target}: the name of the converted model must end in .safetensors.")
-    check_target(target)
-    if target.exists() and not args.overwrite:
-        raise UsageError(why_not_overwritten(source, target))
+    _check_output(target, [source], args.overwrite)
     size = source.stat().st_size
     dtype = None if args.precision == "same" else getattr(torch, args.precision)
     try:
@@ -86,3 +87,29 @@ def convert(args: argparse.Namespace) -> int:
     written = f"{shown(target)} ({target.stat().st_size / 1e6:.1f} MB)"
     print(f"{shown(source)} ({size / 1e6:.1f} MB) -> {written}")
     return 0
+
+
+def blend(args: argparse.Namespace) -> int:
+    """Write a blend of two models, and warn where they do not blend."""
+    sources, target = [find_model(model) for model in (args.model_a, args.model_b)], args.output
+    _check_output(target, sources, args.overwrite)
+    model_a, model_b = map(read_checkpoint, sources)
+    blended = blend_models(model_a, model_b, args.amount)
+    write_checkpoint(target, blended)
+    print(f"{blended.metadata[BLENDED]} -> {shown(target)} ({target.stat().st_size / 1e6:.1f} MB)")
+    config, tasks = model_a.config, (model_a.config.task, model_b.config.task)
+    pairs = inputs_of_tasks(tasks, config.scale, config.in_channels)
+    if warning := blend_warning(model_a, model_b, pairs):
+        report_warning(warning)
+    return 0
+
+
+def _check_output(target: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    """Raise ``UsageError`` or ``WriteError`` unless a model made of ``sources`` may be written to
+    ``target``."""
+    if target.suffix.lower() != ".safetensors":
+        raise UsageError(f"{target}: the name of the written model must end in .safetensors.")
+    check_target(target)
+    if target.exists() and not overwrite:
+        source = next((path for path in sources if target.samefile(path)), sources[0])
+        raise UsageError(why_not_overwritten(source, target))

@@ -43,7 +43,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     commands = swinir.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True
     )
-    for add_options in (restore, evaluate, train, info, models, convert, benchmark):
+    for add_options in (restore, evaluate, train, info, models, convert, blend, benchmark):
         summary, _, text = (inspect.getdoc(add_options) or "").partition("\n\n")
         description, _, examples = text.partition("\n\n")
         command = commands.add_parser(
@@ -299,6 +299,38 @@ def convert(command: argparse.ArgumentParser) -> None:
         "--range",
         choices=RANGES,
         help="of pixels in the network (default: as in the file, else 255 for windows of 7)",
+    )
+    add("--overwrite", **_OVERWRITE)
+
+
+def blend(command: argparse.ArgumentParser) -> None:
+    """Mix two models into one.
+
+    Mix the weights of two SwinIR models of the same shape, which best were trained
+    from one another: between two strengths of denoising, between denoising and
+    JPEG artefacts, between PSNR and GAN. A warning says where the half-way blend
+    is worse than both.
+
+    examples:
+      swinir blend denoise_color_light jpeg_color_light --amount 0.5 -o both.safetensors
+      swinir blend noise15.pth noise50.pth --amount 0.3 -o noise25.safetensors
+    """
+    add = command.add_argument
+    for name in ("model_a", "model_b"):
+        add(name, metavar=name.upper(), type=not_empty, help="model file, or a bundled model")
+    add(
+        "--amount",
+        type=_share,
+        default=0.5,
+        help="of MODEL_B, 0 to 1: 0 is MODEL_A, 1 is MODEL_B (default: 0.5)",
+    )
+    add(
+        "-o",
+        "--output",
+        metavar="OUT.safetensors",
+        type=path_argument,
+        required=True,
+        help="file to write",
     )
     add("--overwrite", **_OVERWRITE)
 

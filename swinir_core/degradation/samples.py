@@ -3,7 +3,9 @@ sources."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -23,6 +25,17 @@ _FILES = {
 
 SAMPLES = tuple(_FILES)
 """Names of the pictures."""
+
+_CROP, _CROP_SIDE = "astronaut", 32
+"""Picture whose middle shows what a model does, and the side of an input that is cut from it."""
+
+_DAMAGE: dict[str, dict[str, Any]] = {
+    "sr": {},
+    "denoise": {"noise": 25},
+    "jpeg": {"jpeg_quality": 10},
+}
+"""Beside shrinking by the scale, what the last word of a task repairs; the levels are those of the
+evaluation."""
 
 ALL = "all"
 """In place of a name: every picture."""
@@ -110,3 +123,23 @@ def degraded(
         result = to_floats(jpeg_compress(to_integers(result), jpeg_quality))
     copies = channels if gray else 1
     return result.repeat(copies, axis=2), original.repeat(copies, axis=2)
+
+
+def inputs_of_tasks(
+    tasks: Iterable[str], scale: int, channels: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Make a small input for every kind of damage that models of ``tasks`` repair.
+
+    tasks: of ``SwinIRConfig``.
+    scale: output pixels per input pixel along one side.
+    channels: 1 or 3.
+    Returns pairs of an input and its perfect restoration, float32 (h, w, channels) in 0..1; inputs
+    have ``_CROP_SIDE`` pixels a side, fewer where the picture has too few for the scale.
+    """
+    picture = read_sample(_CROP)
+    side = min(_CROP_SIDE, min(picture.shape[:2]) // scale) * scale
+    top, left = ((length - side) // 2 for length in picture.shape[:2])
+    crop = picture[top : top + side, left : left + side]
+    kinds = dict.fromkeys(task.rpartition("_")[2] for task in tasks)
+    pairs = (degraded(crop, scale, **_DAMAGE[kind], gray=channels == 1) for kind in kinds)
+    return [(low[..., :channels], high[..., :channels]) for low, high in pairs]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.browser.frontend import MARGINS, Frontend, find_chromium, open_frontend
 from tests.browser.workflows.graph import Node, Workflow
-from tests.browser.workflows.parts import X2, after, before, model, restore, sample
+from tests.browser.workflows.parts import DENOISE, JPEG, X2, after, before, model, restore, sample
 from tests.host.comfy_host import ComfyHost
 from tests.host.conftest import REPOSITORY, find_home, find_python
 
@@ -27,6 +27,11 @@ ALL_NODES = Workflow(
     "help",
     "All nodes of the pack.",
     ((
+        (model(DENOISE, "model_a"), model(JPEG, "model_b")),
+        (Node("blend", "SwinIRBlendModels", links={
+            "model_a": "model_a.UPSCALE_MODEL", "model_b": "model_b.UPSCALE_MODEL"
+        }), Node("show", "PreviewAny", links={"source": "blend.UPSCALE_MODEL"})),
+    ), (
         (sample("cat", shrink=2), model(X2)),
         (Node("tiles", "SwinIRTileSettings"), before()),
         (restore(tile_settings="tiles.tile_settings"), Node(

@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from swinir_core.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from swinir_core.checkpoints.models import DEFAULT_MODEL, ModelInfo, load_model
+from swinir_core.checkpoints.models import DEFAULT_MODEL, ModelInfo, find_model, load_model
 from swinir_core.cli.main import main
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
 from swinir_core.restoration.restorer import Restorer
 from tests.support.image_files import Image, read_image, write_image
 from tests.support.reference import TINY
+from tests.support.relabelled import relabelled
 
 ROOT = Path(__file__).parents[2]
 PROFILE = b"a profile"
@@ -360,6 +361,40 @@ def test_convert_names_the_file_it_cannot_write(
     assert capsys.readouterr().err == expected
 
 
+def test_blend(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    other = read_checkpoint(model)
+    weights = {key: weight + 1 for key, weight in other.state_dict.items()}
+    write_checkpoint("other.safetensors", Checkpoint(TINY, weights))
+    command = ["blend", model, "other.safetensors", "-o", "new/out.safetensors"]
+
+    assert main([*command, "--amount", "0.25"]) == 0
+
+    said = capsys.readouterr()
+    assert said.out.startswith("0.75 tiny + 0.25 other -> new/out.safetensors (0.")
+    assert said.err == ""
+    blended = read_checkpoint("new/out.safetensors")
+    assert blended.metadata == {"blended": "0.75 tiny + 0.25 other", "model_a.author": "a test"}
+    for key, weight in other.state_dict.items():
+        torch.testing.assert_close(blended.state_dict[key], weight + 0.25)
+    assert main(command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_blend_warns_of_strangers_and_refuses_misfits(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = relabelled(read_checkpoint(find_model("upscale_x2_light")))
+    write_checkpoint("stranger.safetensors", stranger)
+    assert main(["blend", "upscale_x2_light", "stranger.safetensors", "-o", "o.safetensors"]) == 0
+    assert capsys.readouterr().err.startswith("swinir: warning: The half-way blend restores a ")
+    assert main(["blend", "upscale_x2_light", model, "-o", "p.safetensors"]) == 1
+    assert "model_a has embed_dim 48 and model_b 12: only" in capsys.readouterr().err
+    assert not Path("p.safetensors").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["blend", model, model, "-o", "q.safetensors", "--amount", "1.5"])
+    assert "must be a number from 0 to 1, not '1.5'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_version(
     installed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -389,7 +424,7 @@ def test_help_answers_without_torch() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for command in ("restore", "info", "models", "convert", "benchmark"):
+    for command in ("restore", "info", "models", "convert", "blend", "benchmark"):
         assert command in done.stdout
 
 

@@ -311,6 +311,30 @@ def check_a_dropped_model_is_freed_at_once() -> None:
     assert freed
 
 
+def check_moving_the_slider_computes_the_blend_alone() -> None:
+    blend_models: Any = sys.modules[f"{pack.__name__}.blend_models"]
+    model_a, model_b = load(), UpscaleModelLoader.execute("x2.pth").args[0]
+    before = [[w.clone() for w in m.model.state_dict().values()] for m in (model_a, model_b)]
+    tried, warn = [], blend_models.blend_warning
+    blend_models.blend_warning = lambda *args: tried.append(args) or warn(*args)
+    try:
+        with torch.inference_mode():
+            for amount in (0.0, 0.5, 1.0):
+                blended = pack.SwinIRBlendModels.execute(model_a, model_b, amount).args[0]
+                assert not any(p.requires_grad for p in blended.model.parameters())
+    finally:
+        blend_models.blend_warning = warn
+    assert len(tried) == 1
+    for model, weights in zip((model_a, model_b), before, strict=True):
+        assert all(map(torch.equal, model.model.state_dict().values(), weights))
+    gc.collect()
+    tried.clear()
+    alive = [weakref.ref(model.model) for model in (model_a, model_b, blended)]
+    del model_a, model_b, model, blended
+    gc.collect()
+    assert [reference() for reference in alive] == [None] * 3
+
+
 def check_configured_folders_come_first_and_list_models_only() -> None:
     folders, suffixes = folder_paths.folder_names_and_paths["swinir"]
     assert folders == [

@@ -10,6 +10,7 @@ from .pipelines import (
     VIDEO_FRAMES,
 )
 from .tasks import (
+    BLEND_MODELS,
     COMPARE_QUALITY,
     DENOISE_PHOTO,
     GRAY_IMAGE,
@@ -32,6 +33,7 @@ WORKFLOWS: tuple[Workflow, ...] = (
     OUR_MODEL_IN_HOST_NODE,
     HOST_MODEL_IN_OUR_NODE,
     COMPARE_QUALITY,
+    BLEND_MODELS,
 )
 
 __all__ = ["COMPARE_QUALITY", "WORKFLOWS", "Node", "Workflow"]

@@ -24,6 +24,7 @@ SIZES: dict[str, Size] = {
     "PreviewImage": PICTURE,
     "SaveImage": PICTURE,
     "SaveVideo": (340, 330),
+    "SwinIRBlendModels": (0, 210),
     "SwinIRImageQuality": (0, 190),
     "SwinIRModelLoader": (0, 150),
 }
@@ -31,6 +32,7 @@ SIZES: dict[str, Size] = {
 
 GROWTH: dict[str, int] = {
     "KSampler": 240,
+    "SwinIRBlendModels": 70,
     "SwinIRImageQuality": 70,
     "SwinIRModelLoader": 70,
     "SwinIRRestore": 240,

@@ -34,8 +34,8 @@ def sample(picture: str, key: str = "sample", title: str = "", **degraded: Any) 
     return Node(key, "SwinIRSampleImage", title, {"picture": picture, **degraded})
 
 
-def model(name: str) -> Node:
-    return Node("model", "SwinIRModelLoader", values={"model_name": name})
+def model(name: str, key: str = "model", title: str = "") -> Node:
+    return Node(key, "SwinIRModelLoader", title, {"model_name": name})
 
 
 def restore(

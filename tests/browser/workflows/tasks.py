@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .graph import ASTRONAUT, CAT, COFFEE, ROCKET, Node, Workflow
 from .parts import (
     DENOISE,
@@ -175,4 +177,58 @@ To compare models, add a second **Load SwinIR Model** and **Upscale or Restore (
         ),
     ),
     focus=ROCKET,
+)
+
+BLEND_MODELS = Workflow(
+    "14 Blend two models",
+    f"""
+# Blend two models into one
+
+Press **Run**. The sample picture is noisy and a poor JPEG. **SwinIR Blend Models** mixes a \
+denoiser with a model for JPEG artefacts, and the blend repairs both better than either model alone.
+
+**SwinIR Blend Models**: move *amount* from 0 (**Model a**) to 1 (**Model b**). The higher it is, \
+the more grain stays. No file is read again.
+
+**Save SwinIR Model**: click its title and press Ctrl+M to switch it on; it keeps the blend as a \
+file.
+
+**Your own models**: two files with the same shape, one trained from the other: denoisers of two \
+strengths, *PSNR* and *GAN*. The node says where two models do not blend.
+
+{OWN_PICTURE}
+""",
+    (
+        (
+            (
+                model(DENOISE, "model_a", "Model a: noise"),
+                model(JPEG, "model_b", "Model b: JPEG artefacts"),
+            ),
+            (
+                sample("cat", noise=15, jpeg_quality=60),
+                Node(
+                    "blend",
+                    "SwinIRBlendModels",
+                    values={"amount": 0.5},
+                    links={
+                        "model_a": "model_a.UPSCALE_MODEL",
+                        "model_b": "model_b.UPSCALE_MODEL",
+                    },
+                ),
+            ),
+            (
+                # Low enough for the link to the picture before to pass above.
+                replace(restore(upscale_model="blend.UPSCALE_MODEL"), above=70),
+                Node(
+                    "save",
+                    "SwinIRSaveModel",
+                    values={"name": "my_blend"},
+                    links={"upscale_model": "blend.UPSCALE_MODEL"},
+                    muted=True,
+                ),
+            ),
+            (before(), after()),
+        ),
+    ),
+    focus=CAT,
 )
