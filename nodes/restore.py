@@ -32,6 +32,11 @@ PRECISIONS = {
 }
 
 
+ADVANCED = {"advanced": True}
+"""Hides a widget until a user asks for more. The keyword of the same name is unknown to older hosts,
+whose frontend does know the option."""
+
+
 class SwinIRRestore(io.ComfyNode):
     """Runs an ``UPSCALE_MODEL`` over images, whole where they fit the memory, else in tiles."""
 
@@ -67,6 +72,7 @@ class SwinIRRestore(io.ComfyNode):
                     options=list(PRECISIONS),
                     default="auto",
                     optional=True,
+                    extra_dict=ADVANCED,
                     tooltip=(
                         "auto computes in half precision on graphics cards made for it and in "
                         "float32 everywhere else. float32 is exact and takes the most memory. "
@@ -77,6 +83,7 @@ class SwinIRRestore(io.ComfyNode):
                     "ensemble",
                     default=False,
                     optional=True,
+                    extra_dict=ADVANCED,
                     tooltip=(
                         "Restores the image turned and mirrored in all eight ways and takes the "
                         "mean, the paper's self-ensemble: a little better, eight times as long."
@@ -104,6 +111,7 @@ class SwinIRRestore(io.ComfyNode):
                     options=list(EDGES),
                     default=EDGES[0],
                     optional=True,
+                    extra_dict=ADVANCED,
                     tooltip=(
                         "What the model sees beyond the edges of the image. network leaves it to "
                         "the model, as the official one does. Choose mirrored where corners or "
@@ -128,6 +136,7 @@ class SwinIRRestore(io.ComfyNode):
                     options=list(ALPHAS),
                     default=ALPHAS[0],
                     optional=True,
+                    extra_dict=ADVANCED,
                     tooltip=(
                         "How an alpha channel becomes as large as the result. enlarged stretches "
                         "it. restored runs the model over it too, which takes up to twice as long: "
