@@ -33,8 +33,8 @@ PRECISIONS = {
 
 
 ADVANCED = {"advanced": True}
-"""Hides a widget until a user asks for more. The keyword of the same name is unknown to older hosts,
-whose frontend does know the option."""
+"""Hides a widget until a user asks for more. Older hosts do not know the keyword of this name, but
+their frontend knows the option."""
 
 
 class SwinIRRestore(io.ComfyNode):
