@@ -5,9 +5,12 @@ from comfy_api.latest import ComfyExtension, io
 from . import host
 from .blend_models import SwinIRBlendModels
 from .image_quality import SwinIRImageQuality
+from .load_folder import SwinIRLoadFolder
 from .model_loader import SwinIRModelLoader
 from .restore import SwinIRRestore
+from .restore_folder import SwinIRRestoreFolder
 from .sample_image import SwinIRSampleImage
+from .save_folder import SwinIRSaveFolder
 from .save_model import SwinIRSaveModel
 from .tile_settings import SwinIRTileSettings
 
@@ -25,4 +28,7 @@ class SwinIRExtension(ComfyExtension):
             SwinIRImageQuality,
             SwinIRSaveModel,
             SwinIRBlendModels,
+            SwinIRRestoreFolder,
+            SwinIRLoadFolder,
+            SwinIRSaveFolder,
         ]

@@ -194,15 +194,20 @@ class Progress:
     def __init__(self) -> None:
         self._bar = comfy.utils.ProgressBar(1)
         self._done, self._total = 0, 1
+        self._before, self._count = 0, 1
         self._shown = self._moved = -math.inf
 
     def advance(self, done: int, total: int) -> None:
         """Move the bar, not more often than an eye sees; an older host sends every step on."""
-        self._done, self._total = done, total
+        self._done, self._total = self._before * total + done, self._count * total
         now = time.monotonic()
-        if done == total or now - self._moved > SECONDS_BETWEEN_STEPS:
+        if self._done == self._total or now - self._moved > SECONDS_BETWEEN_STEPS:
             self._moved = now
-            self._bar.update_absolute(done, total)
+            self._bar.update_absolute(self._done, self._total)
+
+    def begin(self, number: int, count: int) -> None:
+        """Let ``advance`` count within the picture ``number``, from 0, of ``count`` in all."""
+        self._before, self._count = number, count
 
     def wants_picture(self) -> bool:
         """Tell whether the last picture is old enough for a person to follow."""
@@ -229,6 +234,16 @@ def interrupted() -> bool:
     """Return ``False``; raises the host's own exception when the user has cancelled."""
     comfy.model_management.throw_exception_if_processing_interrupted()
     return False
+
+
+def input_folder() -> Path:
+    """Return the folder of the files that a user brings."""
+    return Path(folder_paths.get_input_directory())
+
+
+def output_folder() -> Path:
+    """Return the folder of the files that nodes save."""
+    return Path(folder_paths.get_output_directory())
 
 
 def save_folder() -> Path:

@@ -199,35 +199,57 @@ class SwinIRRestore(io.ComfyNode):
         upscale_model: Any,
         image: Tensor,
         precision: str = "auto",
+        mask: Tensor | None = None,
+        **options: Any,
+    ) -> io.NodeOutput:
+        restoration = Restoration(upscale_model, precision, **options)
+        restored = restoration.run(host.Progress(), image, mask)
+        return io.NodeOutput(host.to_intermediate(in_three_channels(restored)))
+
+
+class Restoration:
+    """A model with the options of the restore node, under the host's memory management."""
+
+    def __init__(
+        self,
+        upscale_model: Any,
+        precision: str = "auto",
         ensemble: bool = False,
         tile_settings: TileSettings | None = None,
-        mask: Tensor | None = None,
         edges: str = EDGES[0],
         colors: str = COLORS[0],
         alpha: str = ALPHAS[0],
         size: str = SIZES[0],
         size_value: float = TargetSize().value,
         strength: float = 1.0,
-    ) -> io.NodeOutput:
-        inputs = check_inputs(image, mask, stretch=True)
-        target = TargetSize(size, size_value)
-        runnable = to_runnable(upscale_model)
-        tiles = tile_settings or TileSettings()
-        device = runnable.patcher.load_device
-        dtype = find_precision(precision, runnable.model, device)
-        restorer = Restorer(runnable.model, device, dtype, ensemble, edges, colors, alpha, strength)
-        available = host.total_memory(device)
+    ) -> None:
+        """The arguments are the inputs of the node. Raises ``ValueError`` naming a wrong one."""
+        self.target = TargetSize(size, size_value)
+        self.runnable = to_runnable(upscale_model)
+        self.tiles = tile_settings or TileSettings()
+        model, self.device = self.runnable.model, self.runnable.patcher.load_device
+        dtype = find_precision(precision, model, self.device)
+        self.restorer = Restorer(
+            model, self.device, dtype, ensemble, edges, colors, alpha, strength
+        )
+        self.name = "SwinIR Restore" + " in eight ways" * ensemble
 
-        def load() -> None:
-            needed = memory_required(restorer, inputs, target, within(tiles, available))
-            runnable.load(needed)
+    def run(self, progress: host.Progress, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Restore images (B, H, W, C).
 
+        Returns (B, sH, sW, C) float32 in 0..1 on the CPU. Raises what a ``Restorer`` does.
+        """
+        inputs, restorer, target = (
+            check_inputs(image, mask, stretch=True),
+            self.restorer,
+            self.target,
+        )
         # Anything may have been evicted since the last run, so the model is requested every time.
-        load()
+        self._load(inputs)
         if restorer.measure(inputs, host.interrupted):
-            load()
-        tiles = within(tiles, host.free_memory(runnable.patcher))
-        progress, preview = host.Progress(), Preview()
+            self._load(inputs)
+        tiles = within(self.tiles, host.free_memory(self.runnable.patcher))
+        preview = Preview()
 
         def show() -> None:
             if progress.wants_picture():
@@ -241,17 +263,19 @@ class SwinIRRestore(io.ComfyNode):
             preview.add_rows(image, result, start, stop)
             show()
 
-        name = "SwinIR Restore" + " in eight ways" * ensemble
-        if target.is_of_model(inputs, runnable.model.scale):
+        if target.is_of_model(inputs, self.runnable.model.scale):
             plan = restorer.plan_for(inputs, tiles, host.interrupted)
-            logging.info("%s: %s", name, plan.summary())
+            logging.info("%s: %s", self.name, plan.summary())
             run = partial(restorer.run, inputs, plan, finished=finished)
         else:
             sized = Sized.of_first(restorer, inputs, target, tiles)
-            logging.info("%s: %s", name, sized.summary())
+            logging.info("%s: %s", self.name, sized.summary())
             run = partial(restore_to_size, restorer, inputs, target, tiles, finished=finished_rows)
-        restored = run(progress=progress.advance, cancelled=host.interrupted)
-        return io.NodeOutput(host.to_intermediate(in_three_channels(restored)))
+        return run(progress=progress.advance, cancelled=host.interrupted)
+
+    def _load(self, inputs: Inputs) -> None:
+        tiles = within(self.tiles, host.total_memory(self.device))
+        self.runnable.load(memory_required(self.restorer, inputs, self.target, tiles))
 
 
 def find_precision(name: str, model: ImageModel, device: torch.device) -> torch.dtype:

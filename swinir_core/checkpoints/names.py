@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from ..file_names import windows_fault
+from ..file_names import relative_name
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -19,9 +19,6 @@ MEAN_NAMES = ("DIV2K", "0.5", "none")
 
 RANGES = ("1", "255")
 """Ranges to which trainers stretch pixels of 0..1."""
-
-# Bytes of a file name in UTF-8; file systems allow 255, and suffix and number need some.
-_LONGEST = 200
 
 
 def bundled_file(name: object) -> Path | None:
@@ -37,23 +34,4 @@ def check_name(name: str) -> PurePosixPath:
     Backslashes separate folders as well; a suffix of a model file is taken off. Raises
     ``ValueError`` saying what is wrong with the name.
     """
-    path = name.strip().replace("\\", "/")
-    suffix = next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), "")
-    path = path[: len(path) - len(suffix)]
-    if not path:
-        raise ValueError("The name is empty; write one such as my_swinir.")
-    if path.startswith("/"):
-        raise ValueError(f"{name!r} is an absolute path; write a name inside models/swinir.")
-    for part in path.split("/"):
-        if not part:
-            raise ValueError(f"{name!r} has an empty part; write a name between and after slashes.")
-        if part in (".", ".."):
-            raise ValueError(f"{name!r} must not contain {part!r}; it stays inside models/swinir.")
-        if part.startswith(" "):
-            raise ValueError(f"In {name!r} a part begins with a space; leave the space out.")
-        if len(part.encode("utf-8", "surrogatepass")) > _LONGEST:
-            raise ValueError(f"A name of {len(part)} characters is too long; shorten it.")
-    fault = windows_fault(PurePosixPath(path))
-    if fault:
-        raise ValueError(f"{name!r} cannot be used everywhere: {fault}; choose another name.")
-    return PurePosixPath(path)
+    return relative_name(name, "models/swinir", "my_swinir", SUFFIXES)

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A file name that the terminal cannot show must not stop the run.
             stream.reconfigure(errors="backslashreplace")
-    args = parser(_version()).parse_args(argv)
+    args = parser(version()).parse_args(argv)
     try:
         # Imported only now, because all commands need torch, which help and typing errors do not.
         module = import_module(f".{_MODULES.get(args.command, args.command)}", __package__)
@@ -50,7 +50,8 @@ def _fail(error: Exception | str, status: int) -> int:
     return status
 
 
-def _version() -> str:
+def version() -> str:
+    """The version of this package."""
     try:
         return metadata.version("swinir-restore")
     except metadata.PackageNotFoundError:  # run from a checkout

@@ -43,7 +43,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     commands = swinir.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True
     )
-    for add_options in (restore, evaluate, train, info, models, convert, blend, benchmark):
+    for add_options in (restore, evaluate, train, info, models, convert, blend, export, benchmark):
         summary, _, text = (inspect.getdoc(add_options) or "").partition("\n\n")
         description, _, examples = text.partition("\n\n")
         command = commands.add_parser(
@@ -332,6 +332,24 @@ def blend(command: argparse.ArgumentParser) -> None:
         required=True,
         help="file to write",
     )
+    add("--overwrite", **_OVERWRITE)
+
+
+def export(command: argparse.ArgumentParser) -> None:
+    """Write a model as ONNX, for other programs.
+
+    Write a model in float32 as an ONNX file (opset 17) for TensorRT, ONNX Runtime and
+    others. Its input has one size, NxN: pixels of 0 to 1, (1, channels, N, N); larger
+    pictures are cut into such tiles by the program that runs it.
+
+    examples:
+      swinir export upscale_x2_light --onnx x2.onnx --tile 256
+      swinir export my_swinir.pth --onnx my_swinir.onnx --tile 512
+    """
+    add = command.add_argument
+    add("model", metavar="MODEL", type=not_empty, help="model file, or a bundled model")
+    add("--onnx", type=path_argument, required=True, metavar="FILE", help="file to write")
+    add("--tile", type=_count, required=True, metavar="N", help="sides of the input, in pixels")
     add("--overwrite", **_OVERWRITE)
 
 

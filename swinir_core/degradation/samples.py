@@ -15,7 +15,9 @@ from ..images.levels import to_floats, to_integers
 from ..images.resize import bicubic_resize
 from .noise_and_jpeg import add_gaussian_noise, jpeg_compress
 
-_FOLDER = Path(__file__).parents[1] / "samples"
+FOLDER = Path(__file__).parents[1] / "samples"
+"""Folder of the bundled pictures."""
+
 _FILES = {
     "cat": "chelsea.png",
     "coffee": "coffee.png",
@@ -45,7 +47,7 @@ def read_sample(name: str) -> np.ndarray:
     """Read a bundled picture, float32 (H, W, 3) in 0..1. Raises ``ValueError`` for other names."""
     if name not in _FILES:
         raise ValueError(f"There is no sample picture {name!r}; choose {', '.join(SAMPLES)}.")
-    with PIL.Image.open(_FOLDER / _FILES[name]) as picture:
+    with PIL.Image.open(FOLDER / _FILES[name]) as picture:
         return to_floats(np.asarray(picture))
 
 

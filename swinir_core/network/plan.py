@@ -200,7 +200,7 @@ class WindowPlan:
             nh=self.rows,
             h=self.size,
         )
-        return features.movedim(-1, 1)
+        return features.permute(0, 3, 1, 2)
 
     def new_windows(self, channels: int, like: Tensor) -> Tensor:
         """(windows, N, channels) of the residual stream, not yet written, where ``like`` is."""
@@ -286,12 +286,12 @@ class WindowPlan:
     def _run_at_once(self, layer: Layer, x: Tensor, shifted: bool) -> Tensor:
         if not shifted:
             return layer(x, None)
-        order, inverse = self._order
+        order, inverse = self.order
         windows = permute(x.flatten(0, 1), order, inverse).view_as(x)
         return permute(layer(windows, self._masks).flatten(0, 1), inverse, order).view_as(x)
 
     @cached_property
-    def _order(self) -> tuple[Tensor, Tensor]:
+    def order(self) -> tuple[Tensor, Tensor]:
         """Tokens of all shifted windows, group by group, and the inverse of this order."""
         order = torch.cat([group.index for group in self.shifted]).flatten()
         return order, order.argsort()
@@ -311,7 +311,7 @@ class WindowPlan:
         gives them to a layer."""
         windows = torch.arange(self.batch * self.rows * self.columns, device=self.bias_index.device)
         if shifted:
-            windows = self._order[0][:: self.size**2] // self.size**2
+            windows = self.order[0][:: self.size**2] // self.size**2
         return windows // (self.rows * self.columns)
 
     def add_convolved(self, x: Tensor, conv: nn.Module, y: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def run(workflow: Workflow, frontend: Frontend) -> Image.Image:
     result = frontend.run()
     if not result.succeeded:
         raise RuntimeError(f"{workflow.name}: {result.error}")
-    before, after = (result.images(str(workflow.number(key)))[-1] for key in ("before", "after"))
+    before, after = (result.pictures(str(workflow.number(key)))[-1] for key in ("before", "after"))
     frontend.wait_for_quiet()
     return before_and_after(before, after, workflow.focus)
 

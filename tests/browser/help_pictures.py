@@ -40,7 +40,15 @@ ALL_NODES = Workflow(
         (after(), Node("quality", "SwinIRImageQuality", values={"border": 2}, links={
             "image": "restore.IMAGE", "reference": "sample.original"
         })),
-    ),),
+    ), (
+        (Node("load", "SwinIRLoadFolder", values={"folder": "bundled/samples"}),),
+        (Node("save_folder", "SwinIRSaveFolder", links={
+            "images": "load.images", "names": "load.names"
+        }),),
+        (Node("folder", "SwinIRRestoreFolder", values={"folder": "bundled/samples"}, links={
+            "upscale_model": "model.UPSCALE_MODEL"
+        }),),
+    )),
 )  # fmt: skip
 
 

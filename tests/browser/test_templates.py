@@ -100,7 +100,7 @@ def test_nodes_show_what_they_load_and_measure(opened: Frontend) -> None:
 def test_a_template_runs_at_the_first_click(opened: Frontend, workflow: Workflow) -> None:
     result = opened.run()
     assert result.succeeded
-    before, after = (result.images(str(workflow.number(key))) for key in ("before", "after"))
+    before, after = (result.pictures(str(workflow.number(key)))[-1] for key in ("before", "after"))
     assert after.std() > 5
     assert (before.shape != after.shape) or (before != after).any()
     opened.wait_for_quiet()

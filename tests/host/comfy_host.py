@@ -182,12 +182,16 @@ class Result:
         return self._outputs[node]
 
     def images(self, node: str = "save") -> np.ndarray:
-        """(N, H, W, C) uint8: what a ``SaveImage`` node has saved."""
+        """(N, H, W, C) uint8: what a ``SaveImage`` node has saved, all of one size."""
+        return np.stack(self.pictures(node))
+
+    def pictures(self, node: str) -> list[np.ndarray]:
+        """(H, W, C) uint8 each: what a node has saved."""
         files = [
             self._host.get("/view", **{k: v for k, v in image.items() if isinstance(v, str)})
             for image in self._outputs[node]["images"]
         ]
-        return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+        return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
 
     def image(self, node: str = "save") -> np.ndarray:
         """(H, W, C) uint8: the only picture of a ``SaveImage`` node."""

@@ -22,7 +22,12 @@ NODES = (
     "SwinIRSampleImage",
     "SwinIRImageQuality",
     "SwinIRSaveModel",
+    "SwinIRRestoreFolder",
+    "SwinIRLoadFolder",
+    "SwinIRSaveFolder",
 )
+
+SAVING = ["save_in", "format", "quality", "existing"]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,18 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
             "image",
         ),
         ("SwinIRSaveModel", ["upscale_model"], ["name", "precision"], ["STRING"], None),
+        ("SwinIRLoadFolder", ["folder"], ["at_once", "part"], ["IMAGE", "STRING"], "image"),
+        ("SwinIRSaveFolder", ["images"], ["names", *SAVING], [], "image"),
+        (
+            "SwinIRRestoreFolder",
+            ["upscale_model", "folder"],
+            [
+                *(*SAVING, "precision", "ensemble", "tile_settings", "edges", "colors", "alpha"),
+                *("size", "size_value", "strength"),
+            ],
+            [],
+            "image/upscaling",
+        ),
     ],
 )
 def test_workflows_can_rely_on_names(

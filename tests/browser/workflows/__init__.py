@@ -4,6 +4,7 @@ from .diffusion import AFTER_DIFFUSION, SECOND_PASS
 from .graph import Node, Workflow
 from .pipelines import (
     BATCH,
+    FOLDER,
     HOST_MODEL_IN_OUR_NODE,
     LARGE_IMAGE_TILES,
     OUR_MODEL_IN_HOST_NODE,
@@ -34,6 +35,7 @@ WORKFLOWS: tuple[Workflow, ...] = (
     HOST_MODEL_IN_OUR_NODE,
     COMPARE_QUALITY,
     BLEND_MODELS,
+    FOLDER,
 )
 
 __all__ = ["COMPARE_QUALITY", "WORKFLOWS", "Node", "Workflow"]

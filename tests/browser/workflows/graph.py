@@ -27,6 +27,8 @@ SIZES: dict[str, Size] = {
     "SwinIRBlendModels": (0, 210),
     "SwinIRImageQuality": (0, 190),
     "SwinIRModelLoader": (0, 150),
+    "SwinIRRestoreFolder": (460, 760),
+    "SwinIRSaveFolder": (340, 420),
 }
 """Least width and height of nodes that show a picture or a text, in canvas pixels."""
 
@@ -34,8 +36,11 @@ GROWTH: dict[str, int] = {
     "KSampler": 240,
     "SwinIRBlendModels": 70,
     "SwinIRImageQuality": 70,
+    "SwinIRLoadFolder": 70,
     "SwinIRModelLoader": 70,
     "SwinIRRestore": 240,
+    "SwinIRRestoreFolder": 70,
+    "SwinIRSaveFolder": 70,
 }
 """Pixels by which a node becomes higher while it runs: live previews and lines of text."""
 

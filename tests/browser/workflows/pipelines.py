@@ -217,3 +217,60 @@ faster network of this pack.
     focus=ROCKET,
     stand_in=simple("", "", X4, "rocket", ROCKET),
 )
+
+FOLDER = Workflow(
+    "15 A folder of pictures",
+    f"""
+# A folder of pictures
+
+Press **Run**. **Upscale or Restore Folder (SwinIR)** restores the sample pictures that come with \
+the pack, one after another, and saves them under their names in *output/restored*. Only one is in \
+memory at a time, so a folder of hundreds, of any sizes, needs no more than its largest picture.
+
+**Your own folder**
+
+1. Copy it into the *input* folder of ComfyUI and press **R**.
+2. **Upscale or Restore Folder (SwinIR)**: choose it in *folder*.
+
+**existing**: nothing is overwritten; a second run writes *cat_2.png*. Choose *skip* to go on \
+where a run was cancelled.
+
+**With other nodes in between**: **SwinIR Load Folder** gives the pictures and their names one by \
+one, and **SwinIR Save Folder** saves what became of them. There all pictures are in memory at \
+once; *at_once* takes a part of them. Here they enlarge the samples plainly, to compare.
+
+{MORE_MODELS}
+""",
+    (
+        (
+            (model(X2),),
+            (
+                Node(
+                    "after",
+                    "SwinIRRestoreFolder",
+                    values={"folder": "bundled/samples"},
+                    links={"upscale_model": "model.UPSCALE_MODEL"},
+                ),
+            ),
+            (
+                Node("load", "SwinIRLoadFolder", values={"folder": "bundled/samples"}),
+                Node(
+                    "plain",
+                    "ImageScaleBy",
+                    "Enlarged without a model",
+                    {"upscale_method": "bicubic", "scale_by": 2.0},
+                    {"image": "load.images"},
+                ),
+            ),
+            (
+                Node(
+                    "before",
+                    "SwinIRSaveFolder",
+                    values={"save_in": "plain"},
+                    links={"images": "plain.IMAGE", "names": "load.names"},
+                ),
+            ),
+        ),
+    ),
+    focus=ROCKET,
+)

@@ -1,0 +1,1 @@
+"""Folders of pictures, read and written one by one by Pillow, which every ComfyUI has."""
