@@ -43,6 +43,11 @@ def schema(**fields: Any) -> io.Schema:
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
 
 
+def advanced(widget: Any) -> dict[str, bool]:
+    """Mark a widget as one for who asks for more, where the host knows such: a keyword argument."""
+    return {"advanced": True} if "advanced" in inspect.signature(widget).parameters else {}
+
+
 def plain_errors(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
     """Make ``execute`` of a node raise the built-in kind of what it wants a user to read.
 

@@ -32,11 +32,6 @@ PRECISIONS = {
 }
 
 
-ADVANCED = {"advanced": True}
-"""Hides a widget until a user asks for more. Older hosts do not know the keyword of this name, but
-their frontend knows the option."""
-
-
 class SwinIRRestore(io.ComfyNode):
     """Runs an ``UPSCALE_MODEL`` over images, whole where they fit the memory, else in tiles."""
 
@@ -72,7 +67,7 @@ class SwinIRRestore(io.ComfyNode):
                     options=list(PRECISIONS),
                     default="auto",
                     optional=True,
-                    extra_dict=ADVANCED,
+                    **host.advanced(io.Combo.Input),
                     tooltip=(
                         "auto computes in half precision on graphics cards made for it and in "
                         "float32 everywhere else. float32 is exact and takes the most memory. "
@@ -83,7 +78,7 @@ class SwinIRRestore(io.ComfyNode):
                     "ensemble",
                     default=False,
                     optional=True,
-                    extra_dict=ADVANCED,
+                    **host.advanced(io.Boolean.Input),
                     tooltip=(
                         "Restores the image turned and mirrored in all eight ways and takes the "
                         "mean, the paper's self-ensemble: a little better, eight times as long."
@@ -111,7 +106,7 @@ class SwinIRRestore(io.ComfyNode):
                     options=list(EDGES),
                     default=EDGES[0],
                     optional=True,
-                    extra_dict=ADVANCED,
+                    **host.advanced(io.Combo.Input),
                     tooltip=(
                         "What the model sees beyond the edges of the image. network leaves it to "
                         "the model, as the official one does. Choose mirrored where corners or "
@@ -136,7 +131,7 @@ class SwinIRRestore(io.ComfyNode):
                     options=list(ALPHAS),
                     default=ALPHAS[0],
                     optional=True,
-                    extra_dict=ADVANCED,
+                    **host.advanced(io.Combo.Input),
                     tooltip=(
                         "How an alpha channel becomes as large as the result. enlarged stretches "
                         "it. restored runs the model over it too, which takes up to twice as long: "
@@ -239,11 +234,7 @@ class Restoration:
 
         Returns (B, sH, sW, C) float32 in 0..1 on the CPU. Raises what a ``Restorer`` does.
         """
-        inputs, restorer, target = (
-            check_inputs(image, mask, stretch=True),
-            self.restorer,
-            self.target,
-        )
+        inputs, restorer, target = check_inputs(image, mask, True), self.restorer, self.target
         # Anything may have been evicted since the last run, so the model is requested every time.
         self._load(inputs)
         if restorer.measure(inputs, host.interrupted):
