@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -28,6 +29,10 @@ _MARGIN = 1.25
 
 _MEASURED_SIDES = (32, 64, 128)
 """Sides of the images on which memory is measured, as many as there is time for."""
+
+_STRIP_PRODUCTS = 2**32
+"""Products of numbers in a strip of a convolution on a CPU: about a tenth of a second on one core,
+and enough to keep many of them at work."""
 
 _MEASURED_SECONDS = 2
 _MEASURED_PART = 0.1
@@ -53,8 +58,8 @@ class ForeignModel:
     """An ``ImageModel`` that calls a spandrel descriptor of any architecture.
 
     Nothing is known of its layers. So it is given single images in float32, its memory is measured
-    before tiles are planned, and it reports after every operation of PyTorch's. The descriptor
-    itself pads to the sizes it needs.
+    before tiles are planned, and it reports after every operation of PyTorch's, within large
+    convolutions as well. The descriptor itself pads to the sizes it needs.
     """
 
     batches = False
@@ -140,7 +145,11 @@ class ForeignModel:
 
 
 class _Steps(TorchFunctionMode):
-    """Count and report of the operations of one call, in this thread only."""
+    """Count and report of the operations of one call, in this thread only.
+
+    A large convolution on a CPU, which would take seconds, is computed and reported strip by strip,
+    with the same result to the last bit.
+    """
 
     def __init__(self, report: Report, expected: int | None = None) -> None:
         super().__init__()
@@ -151,7 +160,49 @@ class _Steps(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        if func is torch.conv2d:
+            result = self._convolve(*args, **(kwargs or {}))
+        else:
+            result = func(*args, **(kwargs or {}))
         self.count += 1
-        self.report(min(self.count / self.expected, 1) if self.expected else 0)
+        self._tell()
         return result
+
+    def _tell(self) -> None:
+        self.report(min(self.count / self.expected, 1) if self.expected else 0)
+
+    def _convolve(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        """``torch.conv2d``, by strips of rows where it is large."""
+        rows = _STRIP_PRODUCTS // (weight.numel() * input.shape[-1])
+        length = input.shape[-2]
+        if rows >= length or isinstance(padding, str) or input.device.type != "cpu":
+            return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        (step, _), (above, beside), (apart, _) = map(_pair, (stride, padding, dilation))
+        seen = apart * (weight.shape[-2] - 1) + 1
+        height = (length + 2 * above - seen) // step + 1
+        result = input.new_empty(0)
+        for top in range(0, height, max(rows, 1)):
+            bottom = min(top + max(rows, 1), height)
+            first, last = top * step - above, (bottom - 1) * step - above + seen
+            strip = input[..., max(first, 0) : last, :]
+            strip = F.pad(strip, (0, 0, max(-first, 0), max(last - length, 0)))
+            part = torch.conv2d(strip, weight, bias, stride, (0, beside), dilation, groups)
+            if top == 0:
+                result = part.new_empty(*part.shape[:-2], height, part.shape[-1])
+            result[..., top:bottom, :] = part
+            self._tell()
+        return result
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers for height and width, of which convolutions take one where they are equal."""
+    return (value, value) if isinstance(value, int) else (*value, *value)[:2]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from spandrel import ImageModelDescriptor, ModelLoader, SizeRequirements
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
@@ -86,6 +87,30 @@ def test_can_be_stopped_within_any_call(when: str) -> None:
     with pytest.raises(Cancelled):
         restorer(torch.rand(1, 50, 64, 3), TileSettings("tiled", 48), cancelled=cancelled)
     assert calls[-1] == wrong
+
+
+CONVOLUTIONS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "3x3": ((4, 6, 3, 3), {"padding": 1}),
+    "no padding": ((4, 6, 3, 3), {}),
+    "7x3 with stride 2": ((4, 6, 7, 3), {"padding": (3, 1), "stride": 2}),
+    "dilated": ((4, 6, 3, 3), {"padding": (2,), "dilation": (2, 2)}),
+    "in groups": ((6, 2, 5, 5), {"padding": 2, "groups": 3}),
+    "patches": ((4, 6, 4, 4), {"stride": (4, 4)}),
+    "same": ((4, 6, 3, 3), {"padding": "same"}),
+}
+
+
+@pytest.mark.parametrize(("weight", "options"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_a_large_convolution_can_be_stopped_within(
+    weight: tuple[int, ...], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, kernel, bias, asked = torch.rand(1, 6, 41, 30), torch.rand(weight), torch.rand(weight[0]), []
+    products = math.prod(weight) * 30 * 5  # Of five rows.
+    monkeypatch.setattr(foreign_model, "_STRIP_PRODUCTS", products)
+    with foreign_model._Steps(asked.append):
+        result = F.conv2d(x, kernel, bias, **options)
+    assert torch.equal(result, F.conv2d(x, kernel, bias, **options))
+    assert len(asked) > result.shape[-2] // 5 or options == {"padding": "same"}
 
 
 def test_progress_moves_within_a_call() -> None:
