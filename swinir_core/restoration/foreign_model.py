@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..devices import is_out_of_memory
 from ..reports import Report, to_nobody
+from .overlap import pattern
 from .peak_memory import count_memory
 
 if TYPE_CHECKING:
@@ -53,17 +55,28 @@ _measured: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype], _
 )
 """Kept for as long as a model is, however often it is wrapped."""
 
+_CASTING = ("cpu", "cuda", "mps", "xpu")
+"""Devices that PyTorch casts for; it would claim to for DirectML's as well."""
+
+_overflowing: WeakSet[nn.Module] = WeakSet()
+"""Models whose numbers float16 was found not to hold."""
+
+_log = logging.getLogger(__name__)
+
 
 class ForeignModel:
     """An ``ImageModel`` that calls a spandrel descriptor of any architecture.
 
-    Nothing is known of its layers. So it is given single images in float32, its memory is measured
-    before tiles are planned, and it reports after every operation of PyTorch's, within large
-    convolutions as well. The descriptor itself pads to the sizes it needs.
+    Nothing is known of its layers. So it is given single images, its memory is measured before
+    tiles are planned, and it reports after every operation of PyTorch's, within large convolutions
+    as well. The descriptor itself pads to the sizes it needs.
+
+    The weights, which others may use too, stay as they are: in half precision PyTorch casts them
+    as it goes (``torch.autocast``). Where float16 does not hold the numbers of a model it is run in
+    float32 from then on.
     """
 
     batches = False
-    only_float32 = True
     tile_pixels = 512**2
     """As in ComfyUI's own node: larger tiles would compute a tenth fewer pixels at most, and take
     more memory and longer to stop."""
@@ -81,10 +94,21 @@ class ForeignModel:
         self.in_channels = descriptor.input_channels
         self.alignment = descriptor.size_requirements.multiple_of
 
+    def half_types(self, device: torch.device, /) -> tuple[torch.dtype, ...]:
+        """List what the architecture allows. float16 comes first: it is finer by three bits."""
+        if device.type not in _CASTING:
+            return ()
+        supported = {
+            torch.float16: self.descriptor.supports_half,
+            torch.bfloat16: self.descriptor.supports_bfloat16,
+        }
+        return tuple(dtype for dtype in supported if supported[dtype])
+
     def measure(
         self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /
     ) -> bool:
         """Run the model on images of growing size and keep what memory they take."""
+        dtype = self._used(dtype)
         known = _measured.setdefault(self.descriptor.model, {})
         if (device, dtype) in known:
             return False
@@ -92,7 +116,7 @@ class ForeignModel:
         for side in _MEASURED_SIDES:
             started = time.monotonic()
             size = self._padded(side, side)
-            x = torch.full((1, self.in_channels, *size), 0.5, dtype=dtype, device=device)
+            x = pattern(self.in_channels, max(size)).to(device, dtype)
             steps = _Steps(report)
             try:
                 memory, _ = count_memory(partial(self._run, x, steps), device, copies=True)
@@ -108,6 +132,8 @@ class ForeignModel:
             allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
             if spent + 4 * seconds > allowed:
                 break
+        if self._used(dtype) != dtype:
+            self.measure(self._used(dtype), device, pixels, report)
         return True
 
     def estimate_memory(
@@ -115,6 +141,7 @@ class ForeignModel:
     ) -> int:
         """Estimate bytes from what was measured; before that by ComfyUI's rule, which knows the
         size of the input and the scale."""
+        dtype = self._used(dtype)
         height, width = self._padded(height, width)
         pixels = batch * height * width
         if measured := _measured.get(self.descriptor.model, {}).get((device, dtype)):
@@ -129,12 +156,43 @@ class ForeignModel:
 
     def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         """Restore (1, C, H, W) to (1, C, scale * H, scale * W) in 0..1."""
-        measured = _measured.get(self.descriptor.model, {}).get((x.device, x.dtype))
+        measured = _measured.get(self.descriptor.model, {}).get((x.device, self._used(x.dtype)))
         return self._run(x, _Steps(report, measured.steps if measured else None))
 
+    def _used(self, dtype: torch.dtype) -> torch.dtype:
+        """The type that inputs of ``dtype`` are run in."""
+        overflows = dtype == torch.float16 and self.descriptor.model in _overflowing
+        return torch.float32 if overflows else dtype
+
     def _run(self, x: Tensor, steps: _Steps) -> Tensor:
-        with steps:
-            result = self.descriptor(x)
+        """Run in the type of ``x``, or in float32 where float16 does not hold the numbers."""
+        model, dtype = self.descriptor.model, self._used(x.dtype)
+        if dtype != torch.float16:
+            return self._run_in(dtype, x, steps)
+        overflows: list[bool] = []
+        # Before the descriptor clamps the result, which would make infinite pixels white.
+        hook = model.register_forward_hook(
+            lambda *call: overflows.append(not call[-1].isfinite().all())
+        )
+        try:
+            result = self._run_in(dtype, x, steps)
+        finally:
+            hook.remove()
+        if not any(overflows):
+            return result
+        del result
+        _overflowing.add(model)
+        name = self.descriptor.architecture.name
+        _log.warning("This %s model overflows float16 and is run in float32 from now on.", name)
+        return self._run_in(torch.float32, x, steps)
+
+    def _run_in(self, dtype: torch.dtype, x: Tensor, steps: _Steps) -> Tensor:
+        half = nullcontext()
+        if dtype in (torch.float16, torch.bfloat16):
+            # A cache of cast weights would hold memory that nobody counts.
+            half = torch.autocast(x.device.type, dtype, cache_enabled=False)
+        with half, steps:
+            result = self.descriptor(x.to(dtype))
         # Descriptors run in inference mode, outside of which their results may not be overwritten.
         return result if torch.is_inference_mode_enabled() else result.clone()
 

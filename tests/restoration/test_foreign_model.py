@@ -66,6 +66,74 @@ def test_measuring_takes_two_seconds_or_a_tenth_of_the_run(monkeypatch: pytest.M
         assert len(calls) == sides
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_leaves_the_weights_alone(dtype: torch.dtype) -> None:
+    model, image, cpu = descriptor(), torch.rand(1, 60, 50, 3), torch.device("cpu")
+    assert ForeignModel(model).half_types(cpu) == (torch.float16, torch.bfloat16)
+    before = {name: (weight, weight.clone()) for name, weight in model.model.named_parameters()}
+    exact = Restorer(ForeignModel(model), cpu, torch.float32)(image)
+    seen = []
+    hook = model.model.body[0].register_forward_hook(lambda *call: seen.append(call[-1].dtype))
+    result = Restorer(ForeignModel(model), cpu, dtype)(image)
+    hook.remove()
+    assert set(seen) == {dtype}
+    assert 0 < (result - exact).abs().max() < 8 * torch.finfo(dtype).eps
+    for name, weight in model.model.named_parameters():
+        assert weight is before[name][0]
+        assert torch.equal(weight, before[name][1])
+
+
+def test_half_precision_takes_the_memory_that_was_measured() -> None:
+    model, cpu = ForeignModel(descriptor()), torch.device("cpu")
+    for dtype in (torch.float32, torch.bfloat16):
+        assert model.measure(dtype, cpu, 10**9, to_nobody)
+        x = torch.rand(1, 3, 300, 200).to(dtype)
+        needed, _ = count_memory(lambda x=x: model(x), cpu, copies=True)
+        estimate = model.estimate_memory(300, 200, dtype, cpu)
+        assert needed <= estimate <= 1.5 * needed
+
+
+@pytest.mark.parametrize("when", ["measuring", "in the run"])
+def test_a_model_that_overflows_float16_is_run_in_float32(
+    when: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, image = descriptor(), torch.rand(2, 20, 20, 3)
+    if when == "in the run":
+        monkeypatch.setattr(ForeignModel, "measure", lambda *_: False)
+    with torch.inference_mode(False), torch.no_grad():
+        # Larger than float16 holds, and small again before the end.
+        model.model.body[0].weight.mul_(1e6)
+        model.model.body[-1].weight.mul_(1e-6)
+    exact = Restorer(ForeignModel(model), "cpu", torch.float32)(image)
+    wrapped = ForeignModel(model)
+    restorer = Restorer(wrapped, "cpu", torch.float16)
+    for _ in range(2):
+        assert (restorer(image) - exact).abs().max() < 2e-3
+    told = [text for text in caplog.messages if "overflows float16" in text]
+    assert told == ["This RealESRGAN Compact model overflows float16 and is run in float32 from now on."]
+    cpu = torch.device("cpu")
+    assert wrapped.estimate_memory(64, 64, torch.float16, cpu) == wrapped.estimate_memory(
+        *(64, 64, torch.float32, cpu)
+    )
+
+
+@pytest.mark.parametrize(
+    ("half", "bfloat16", "expected"),
+    [
+        (True, True, (torch.float16, torch.bfloat16)),
+        (False, True, (torch.bfloat16,)),
+        (False, False, ()),
+    ],
+)
+def test_half_precision_is_what_the_architecture_allows(
+    half: bool, bfloat16: bool, expected: tuple[torch.dtype, ...]
+) -> None:
+    model: Any = descriptor()
+    model.supports_half, model.supports_bfloat16 = half, bfloat16
+    assert ForeignModel(model).half_types(torch.device("cuda")) == expected
+    assert ForeignModel(model).half_types(torch.device("privateuseone")) == ()
+
+
 def test_sizes_the_descriptor_pads_to_are_counted() -> None:
     model, cpu = descriptor(), torch.device("cpu")
     model.size_requirements = SizeRequirements(minimum=16, multiple_of=16, square=True)
