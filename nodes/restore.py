@@ -76,8 +76,8 @@ class SwinIRRestore(io.ComfyNode):
                     tooltip=(
                         "auto computes in half precision on graphics cards made for it and in "
                         "float32 everywhere else. float32 is exact and takes the most memory. "
-                        "Models of other architectures run in float32 where half precision does not "
-                        "suit them; choose float32 for them too if fine detail looks coarse."
+                        "Choose it for models of other architectures too where fine detail has to "
+                        "be exact. Those that do not work in half precision run in float32."
                     ),
                 ),
                 io.Boolean.Input(

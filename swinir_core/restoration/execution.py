@@ -237,8 +237,10 @@ class Run:
             raise
 
     def check(self, _: float = 0) -> None:
-        """Raise ``Cancelled`` where the callback wants it; the ``Report`` of what is computed beside
-        the model."""
+        """Raise ``Cancelled`` where the callback wants it.
+
+        The ``Report`` of what is computed beside the model.
+        """
         if self.cancelled is not None and self.cancelled():
             raise Cancelled(f"stopped after {self.done:.0f} of {self.total:.0f} pixels")
 

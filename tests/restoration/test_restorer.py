@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -184,7 +186,7 @@ def test_cancelled_within_a_tile(color: Restorer, after: int) -> None:
     assert len(done) == after
 
 
-BESIDE: dict[str, tuple[int, dict[str, str], bool]] = {
+BESIDE: dict[str, tuple[int, dict[str, Any], bool]] = {
     "alpha": (4, {}, False),
     "mask": (3, {}, True),
     "mask of restored alpha": (4, {"alpha": "restored"}, True),
@@ -194,7 +196,7 @@ BESIDE: dict[str, tuple[int, dict[str, str], bool]] = {
 
 @pytest.mark.parametrize(("channels", "options", "masked"), BESIDE.values(), ids=BESIDE)
 def test_a_stop_is_asked_for_every_64_rows_when_all_tiles_are_done(
-    channels: int, options: dict[str, str], masked: bool, monkeypatch: pytest.MonkeyPatch
+    channels: int, options: dict[str, Any], masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resize, "_VALUES_AT_ONCE", 64 * 4 * 50)
     images, height = torch.rand(1, 600, 50, channels), 600
