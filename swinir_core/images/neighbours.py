@@ -22,8 +22,11 @@ def continued(image: Tensor, margin: int, side: int) -> Tensor:
 def rows_around(
     image: Tensor, start: int, stop: int, margin: int, wraps: bool
 ) -> tuple[Tensor, int]:
-    """Take rows of an image with ``margin`` rows above and below: all where it ``wraps`` from bottom
-    to top, otherwise as far as there are any. Returns them, and how many are above."""
+    """Take rows of an image with ``margin`` rows above and below.
+
+    Where it ``wraps`` from bottom to top these are there always, otherwise as far as the image
+    reaches. Returns the rows, and how many of them are above.
+    """
     length = len(image)
     if wraps and (start < margin or stop + margin > length):
         return image[torch.arange(start - margin, stop + margin) % length], margin
