@@ -70,15 +70,12 @@ def keep_colors(
         rows = result[start * scale : (start + _STRIP) * scale]
         first = above + start
         stop = first + len(rows) // scale
-        seen, before = zip(
-            *(
-                rows_around(part, first, stop, COLOR_MARGIN, wrapped[0])
-                for part in (image, shrunk, weights)
-            ),
-            strict=True,
+        (seen, before), (small, _), (share, _) = (
+            rows_around(part, first, stop, COLOR_MARGIN, wrapped[0])
+            for part in (image, shrunk, weights)
         )
-        own = slice(before[0], before[0] + stop - first)
-        _keep_colors(rows, *seen, scale, own, wrapped[1])
+        own = slice(before, before + stop - first)
+        _keep_colors(rows, seen, small, share, scale, own, wrapped[1])
 
 
 def _keep_colors(
