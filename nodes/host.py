@@ -12,7 +12,7 @@ import inspect
 import math
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -161,15 +161,16 @@ def move_stragglers(patcher: Any) -> None:
         model.to(device)
 
 
-def fastest_precision(device: torch.device) -> torch.dtype:
-    """Return the fastest type for a SwinIR: half precision where the device is made for it,
-    bfloat16 first, whose range is that of float32."""
+def fastest_precision(device: torch.device, half_types: Sequence[torch.dtype]) -> torch.dtype:
+    """Return the first of ``half_types`` that the device is made for, otherwise float32."""
     management = comfy.model_management
     if device.type == "cpu":
         return torch.float32
-    if management.should_use_bf16(device):
-        return torch.bfloat16
-    return torch.float16 if management.should_use_fp16(device) else torch.float32
+    fast = {
+        torch.bfloat16: management.should_use_bf16,
+        torch.float16: management.should_use_fp16,
+    }
+    return next((dtype for dtype in half_types if fast[dtype](device)), torch.float32)
 
 
 def total_memory(device: torch.device) -> int:

@@ -71,7 +71,8 @@ class SwinIRRestore(io.ComfyNode):
                     tooltip=(
                         "auto computes in half precision on graphics cards made for it and in "
                         "float32 everywhere else. float32 is exact and takes the most memory. "
-                        "Models of other architectures always run in float32."
+                        "Choose it for models of other architectures too where fine detail has to "
+                        "be exact. Those that do not work in half precision run in float32."
                     ),
                 ),
                 io.Boolean.Input(
@@ -275,13 +276,15 @@ def find_precision(name: str, model: ImageModel, device: torch.device) -> torch.
     Raises ``ValueError`` for an unknown choice, and for one that ``model`` does not take.
     """
     host.check_choice("precision", name, PRECISIONS)
-    if model.only_float32 and name not in ("auto", "float32"):
+    half_types = model.half_types(device)
+    dtype = PRECISIONS[name] or host.fastest_precision(device, half_types)
+    if dtype not in (torch.float32, *half_types):
+        able = (other for other, own in PRECISIONS.items() if own in (torch.float32, *half_types))
         raise ValueError(
-            f"precision {name}: models of this architecture run in float32; choose auto."
+            f"precision {name}: models of this architecture run in {' or '.join(able)}; "
+            "choose auto."
         )
-    if model.only_float32:
-        return torch.float32
-    return PRECISIONS[name] or host.fastest_precision(device)
+    return dtype
 
 
 def within(tiles: TileSettings, available: int) -> TileSettings:

@@ -52,6 +52,7 @@ from .scratch import allocate
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First four bytes of a TIFF and of a BigTIFF, in both byte orders."""
 
+_INK_SET, _CMYK = 332, 1
 _ORIENTATION, _SUBFILE, _XMP, _IPTC, _PHOTOSHOP, _ICC_PROFILE = 274, 254, 700, 33723, 34377, 34675
 _STRIP_OFFSETS, _STRIP_SIZES = 273, 279
 _SHARED_WITH_EXIF = (
@@ -85,18 +86,6 @@ _BYTES_OF_A_PIXEL = 8
 """At most: four samples of 16 bits."""
 
 _MOST_PAGES = 100_000
-
-_WITH_EXTRA = (
-    PHOTOMETRIC.MINISBLACK,
-    PHOTOMETRIC.MINISWHITE,
-    PHOTOMETRIC.RGB,
-    PHOTOMETRIC.YCBCR,
-)
-"""Kinds of colours beside which a file may have another band."""
-
-_NO_ALPHA = (
-    "has a band beside its colours that is not marked as alpha; the result is made without it"
-)
 
 _BUFFER_BYTES = 2**24
 """Compressed strips or tiles that are read before they are decoded."""
@@ -149,7 +138,8 @@ def read_pages(
     applied yet.
 
     Up to 8 bits a sample count as depth 8, 9 to 16 as depth 16. The profile of CMYK, which becomes
-    RGB, is dropped. ``scratch`` is the folder for samples larger than the memory.
+    RGB, is dropped. Bands beside the colours are left out, all but the first that is marked as
+    alpha. ``scratch`` is the folder for samples larger than the memory.
 
     Raises ImageError, without the file's name, for floating-point, signed or 32-bit samples, and
     colour spaces other than gray, palette, RGB and 8-bit CMYK; whatever tifffile raises for a
@@ -169,10 +159,7 @@ def _read_page(page: tifffile.TiffPage, scratch: Path | None, tiff: mmap.mmap) -
     _check_samples(page)
     assert page.dtype is not None
     profile = page.tags.valueof(_ICC_PROFILE)
-    conversion = _conversion(page, profile)
-    notes: tuple[str, ...] = ()
-    if page.photometric in _WITH_EXTRA and not _is_alpha(page):
-        conversion, notes = _without_last(conversion), (_NO_ALPHA,)
+    conversion, left_out = _with_alpha(page, *_colours(page, profile))
     samples = page.asarray(out=allocate(page.shape, page.dtype, scratch), buffersize=_BUFFER_BYTES)
     if page.axes == "YX":
         samples = samples[..., None]
@@ -181,7 +168,8 @@ def _read_page(page: tifffile.TiffPage, scratch: Path | None, tiff: mmap.mmap) -
     if page.photometric == PHOTOMETRIC.SEPARATED:
         profile = None
     depth = 8 if page.bitspersample <= 8 else 16
-    return Picture(samples, conversion, _read_metadata(page, tiff, depth, profile), notes)
+    metadata = _read_metadata(page, tiff, depth, profile)
+    return Picture(samples, conversion, metadata, (_note(left_out),) if left_out else ())
 
 
 def _read_metadata(
@@ -307,20 +295,23 @@ def _check_samples(page: tifffile.TiffPage) -> None:
         )
 
 
-def _conversion(page: tifffile.TiffPage, profile: bytes | None) -> Conversion:
-    """Choose the conversion of the page's samples to colours. Raises ImageError."""
+def _colours(page: tifffile.TiffPage, profile: bytes | None) -> tuple[Conversion, int]:
+    """Choose the conversion of the page's samples to colours without alpha, and count the bands
+    that these are made of, the first ones. Raises ImageError."""
     if page.axes not in ("YX", "YXS", "SYX"):
         raise ImageError(f"holds a volume of shape {page.shape}; save each slice as a file first")
     if page.photometric == PHOTOMETRIC.SEPARATED:
-        if page.samplesperpixel != 4 or page.dtype != np.uint8:
+        is_cmyk = page.tags.valueof(_INK_SET, default=_CMYK) == _CMYK
+        if not is_cmyk or page.samplesperpixel < 4 or page.dtype != np.uint8:
             raise ImageError("holds inks other than 8-bit CMYK; convert it to RGB first")
-        return from_inks(profile)
+        inks = from_inks(profile)
+        return (lambda samples: inks(samples[..., :4])), 4
     if page.photometric == PHOTOMETRIC.PALETTE:
         assert page.colormap is not None
         # Writers fill the 16 bits with the 8-bit value times 256 or times 257.
         palette = to_floats(page.colormap.T >> 8, 255)
         # Not palette[...], to which 1-bit samples, which are booleans, would be a mask.
-        return lambda samples: palette.take(samples[..., 0], axis=0)
+        return (lambda samples: palette.take(samples[..., 0], axis=0)), 1
 
     gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
     # tifffile turns the YCbCr of JPEG-compressed pages into RGB, and no other.
@@ -331,35 +322,46 @@ def _conversion(page: tifffile.TiffPage, profile: bytes | None) -> Conversion:
             "CMYK first"
         )
     colours = 1 if gray else 3
-    if not colours <= page.samplesperpixel <= colours + 1:
+    if page.samplesperpixel < colours or (gray and page.samplesperpixel > 2):
         raise ImageError(
-            f"holds {page.samplesperpixel} channels; save it as gray or RGB, with at most one alpha"
+            f"holds {page.samplesperpixel} bands and does not say which are red, green and blue; "
+            "save those to be restored as a gray or RGB file"
         )
     white_is_zero = page.photometric == PHOTOMETRIC.MINISWHITE
-    premultiplied = page.extrasamples[:1] == (EXTRASAMPLE.ASSOCALPHA,)
 
     def convert(samples: np.ndarray) -> np.ndarray:
-        pixels = to_floats(samples, 2**page.bitspersample - 1)
-        if white_is_zero:
-            pixels[..., 0] = 1 - pixels[..., 0]
+        pixels = to_floats(samples[..., :colours], 2**page.bitspersample - 1)
+        return 1 - pixels if white_is_zero else pixels
+
+    return convert, colours
+
+
+def _with_alpha(
+    page: tifffile.TiffPage, to_colours: Conversion, colours: int
+) -> tuple[Conversion, int]:
+    """Add the first band that the page marks as alpha to its colours; count the bands that are left
+    out."""
+    kinds = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+    alphas = [band for band, kind in enumerate(page.extrasamples, colours) if kind in kinds]
+    left_out = page.samplesperpixel - colours - bool(alphas)
+    if not alphas:
+        return to_colours, left_out
+    alpha = alphas[0]
+    premultiplied = page.extrasamples[alpha - colours] == EXTRASAMPLE.ASSOCALPHA
+
+    def convert(samples: np.ndarray) -> np.ndarray:
+        alphas = to_floats(samples[..., alpha, None], 2**page.bitspersample - 1)
+        pixels = np.concatenate([to_colours(samples), alphas], -1)
         if premultiplied:
             _divide_by_alpha(pixels)
         return pixels
 
-    return convert
+    return convert, left_out
 
 
-def _is_alpha(page: tifffile.TiffPage) -> bool:
-    """Tell whether no band is left over, or the tags say that it is alpha."""
-    colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
-    alphas = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
-    return page.samplesperpixel == colours or any(
-        extra in alphas for extra in page.extrasamples[:1]
-    )
-
-
-def _without_last(conversion: Conversion) -> Conversion:
-    return lambda samples: conversion(samples)[..., :-1]
+def _note(left_out: int) -> str:
+    which = "a band that is" if left_out == 1 else f"{left_out} bands that are"
+    return f"has {which} neither colours nor marked as its alpha; the result is made without"
 
 
 def _divide_by_alpha(pixels: np.ndarray) -> None:

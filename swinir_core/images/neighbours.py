@@ -19,6 +19,21 @@ def continued(image: Tensor, margin: int, side: int) -> Tensor:
     return image.index_select(side, seen)
 
 
+def rows_around(
+    image: Tensor, start: int, stop: int, margin: int, wraps: bool
+) -> tuple[Tensor, int]:
+    """Take rows of an image with ``margin`` rows above and below.
+
+    Where it ``wraps`` from bottom to top these are there always, otherwise as far as the image
+    reaches. Returns the rows, and how many of them are above.
+    """
+    length = len(image)
+    if wraps and (start < margin or stop + margin > length):
+        return image[torch.arange(start - margin, stop + margin) % length], margin
+    first = max(start - margin, 0)
+    return image[first : stop + margin], start - first
+
+
 def smooth(image: Tensor, width: int, wrapped: tuple[bool, bool] = (False, False)) -> Tensor:
     """Sum the neighbours of every pixel under a triangle, which passes low frequencies only.
 

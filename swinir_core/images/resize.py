@@ -15,11 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .neighbours import rows_around
+
 _BLOCK = 64
 """Rows or columns of a result that are made at a time."""
 
 ENLARGE_MARGIN = 2
 """Input rows beyond the edge of a band that ``enlarge`` needs to give the pixels of the whole."""
+
+_VALUES_AT_ONCE = 2**22
+"""Values of a band of an enlarged image."""
 
 
 def bicubic_resize(image: np.ndarray, scale: float) -> np.ndarray:
@@ -51,15 +56,33 @@ def enlarge(image: Tensor, scale: int, wrapped: tuple[bool, bool] = (False, Fals
     PyTorch's bicubic interpolation, but equal to the last bit wherever in an image a pixel lies;
     ``F.interpolate`` computes its coordinates in float32.
     """
-    # Clamped before as well, because sums of very large values overflow to NaN.
-    image = image.float().cpu().clamp(0, 1)
-    if scale == 1:
-        return image
-    return stretch(image, scale, wrapped).clamp_(0, 1)
+    height, width, channels = image.shape
+    out = torch.empty(height * scale, width * scale, channels)
+    for top, band in enlarged_bands(image, scale, wrapped):
+        out[top : top + len(band)] = band
+    return out
+
+
+def enlarged_bands(
+    image: Tensor, scale: int, wrapped: tuple[bool, bool] = (False, False)
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield what ``enlarge`` makes of an image in bands of rows, each with the number of its first
+    row; a band takes a fraction of a second."""
+    height, width, channels = image.shape
+    rows = max(_VALUES_AT_ONCE // (scale**2 * width * channels), 1)
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        seen, above = rows_around(image, start, stop, ENLARGE_MARGIN, wrapped[0])
+        # Clamped before as well, because sums of very large values overflow to NaN.
+        band = stretch(seen.float().cpu().clamp(0, 1), scale, (False, wrapped[1]))
+        yield start * scale, band[above * scale :][: (stop - start) * scale].clamp_(0, 1)
 
 
 def stretch(image: Tensor, scale: int, wrapped: tuple[bool, bool] = (False, False)) -> Tensor:
-    """Enlarge (H, W, C) of any range to (scale * H, scale * W, C) as ``enlarge`` does."""
+    """Enlarge (H, W, C) of any range to (scale * H, scale * W, C) as ``enlarge`` does; one that
+    keeps its size is returned as it is."""
+    if scale == 1:
+        return image
     for side in (0, 1):
         image = _enlarge_side(image, side, scale, wrapped[side])
     return image

@@ -92,8 +92,11 @@ class SwinIR(nn.Module):
             self.conv_last = layers.conv(dim, channels)
 
     batches = True
-    only_float32 = False
     tile_pixels = math.inf
+
+    def half_types(self, _: torch.device) -> tuple[torch.dtype, ...]:
+        """List both half precisions; the range of bfloat16 is that of float32."""
+        return torch.bfloat16, torch.float16
 
     def measure(self, *_: object) -> bool:
         """Find out nothing: ``estimate_memory`` knows all layers."""

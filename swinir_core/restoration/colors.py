@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..images.color import rgb_to_gray
-from ..images.neighbours import limit, neighbour_bounds, smooth
+from ..images.neighbours import limit, neighbour_bounds, rows_around, smooth
 from ..images.resize import ENLARGE_MARGIN, stretch
+from ..reports import Report, to_nobody
 
 COLORS = ("model", "input")
 """``model``: as the model gives them; ``input``: as they are in the input."""
@@ -47,6 +48,7 @@ def keep_colors(
     weights: Tensor | None = None,
     above: int = 0,
     wrapped: tuple[bool, bool] = (False, False),
+    report: Report = to_nobody,
 ) -> None:
     """Give the colours of an image to a result, in place.
 
@@ -59,26 +61,45 @@ def keep_colors(
         weights: (H, W) in 0..1: how much of the result is there; by default all.
         above: Input rows above those of the result.
         wrapped: Whether the image continues from bottom to top, and from right to left.
+        report: Called before every strip of rows.
     """
     weights = torch.ones(image.shape[:2]) if weights is None else weights
+    height = len(result) // scale
+    for start in range(0, height, _STRIP):
+        report(start / height)
+        rows = result[start * scale : (start + _STRIP) * scale]
+        first = above + start
+        stop = first + len(rows) // scale
+        (seen, before), (small, _), (share, _) = (
+            rows_around(part, first, stop, COLOR_MARGIN, wrapped[0])
+            for part in (image, shrunk, weights)
+        )
+        own = slice(before, before + stop - first)
+        _keep_colors(rows, seen, small, share, scale, own, wrapped[1])
+
+
+def _keep_colors(
+    rows: Tensor,
+    image: Tensor,
+    shrunk: Tensor,
+    weights: Tensor,
+    scale: int,
+    own: slice,
+    wraps: bool,
+) -> None:
+    """Give colours to ``own`` rows of an image, of which the others are only looked at and which
+    may wrap from right to left."""
+    wrapped = (False, wraps)
     weighted = torch.cat([(image - shrunk) * weights[..., None], weights[..., None]], -1)
     sums = smooth(weighted, _WIDTH, wrapped)
     slow = sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
-    colored = image.shape[-1] == 3
-    bounds = neighbour_bounds(_to_differences(image), wrapped) if colored else None
-    last = above + len(result) // scale
-    for start in range(above, last, _STRIP):
-        stop = min(start + _STRIP, last)
-        first = max(start - ENLARGE_MARGIN, 0)
-        missing = stretch(slow[first : stop + ENLARGE_MARGIN], scale)[(start - first) * scale :]
-        rows = result[(start - above) * scale : (stop - above) * scale]
-        rows += missing[: len(rows)]
-        if bounds:
-            least, largest = bounds
-            between = least[start:stop], largest[start:stop]
-            luma = rgb_to_gray(rows)
-            rows.copy_(_to_rgb(luma, limit(_to_differences(rows), between, scale)))
-        rows.clamp_(0, 1)
+    seen, above = rows_around(slow, own.start, own.stop, ENLARGE_MARGIN, False)
+    rows += stretch(seen, scale, wrapped)[above * scale :][: len(rows)]
+    if image.shape[-1] == 3:
+        least, largest = neighbour_bounds(_to_differences(image), wrapped)
+        luma, between = rgb_to_gray(rows), (least[own], largest[own])
+        rows.copy_(_to_rgb(luma, limit(_to_differences(rows), between, scale)))
+    rows.clamp_(0, 1)
 
 
 def _to_differences(rgb: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class Run:
             own = job.tile.part(inner, own)
             rows = max(_VALUES_AT_ONCE // own[0].numel(), 1)
             for first, band in zip(count(0, rows), own.split(rows), strict=False):
-                self._check()
+                self.check()
                 band = band.float().clamp_(0, 1)
                 if band.shape[-1] > job.image.shape[-1]:
                     band = rgb_to_gray(band)[..., None]
@@ -218,12 +218,12 @@ class Run:
 
     def _call(self, x: Tensor, share: float) -> Tensor:
         """Call the model on (n, C, h, w), counting what it reports."""
-        self._check()
+        self.check()
         before, area = self.done, x[:, 0].numel() * share
 
         def report(part: float) -> None:
             self._reach(before + area * part)
-            self._check()
+            self.check()
 
         try:
             wraps = self._wraps(*x.shape[-2:])
@@ -236,7 +236,11 @@ class Run:
             self.done = before
             raise
 
-    def _check(self) -> None:
+    def check(self, _: float = 0) -> None:
+        """Raise ``Cancelled`` where the callback wants it.
+
+        The ``Report`` of what is computed beside the model.
+        """
         if self.cancelled is not None and self.cancelled():
             raise Cancelled(f"stopped after {self.done:.0f} of {self.total:.0f} pixels")
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..devices import is_out_of_memory
 from ..reports import Report, to_nobody
+from .overlap import pattern
 from .peak_memory import count_memory
 
 if TYPE_CHECKING:
@@ -28,6 +31,10 @@ _MARGIN = 1.25
 
 _MEASURED_SIDES = (32, 64, 128)
 """Sides of the images on which memory is measured, as many as there is time for."""
+
+_STRIP_PRODUCTS = 2**32
+"""Products of numbers in a strip of a convolution on a CPU: about a tenth of a second on one core,
+and enough to keep many of them at work."""
 
 _MEASURED_SECONDS = 2
 _MEASURED_PART = 0.1
@@ -48,17 +55,28 @@ _measured: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype], _
 )
 """Kept for as long as a model is, however often it is wrapped."""
 
+_CASTING = ("cpu", "cuda", "mps", "xpu")
+"""Devices that PyTorch casts for; it would claim to for DirectML's as well."""
+
+_overflowing: WeakSet[nn.Module] = WeakSet()
+"""Models whose numbers float16 was found not to hold."""
+
+_log = logging.getLogger(__name__)
+
 
 class ForeignModel:
     """An ``ImageModel`` that calls a spandrel descriptor of any architecture.
 
-    Nothing is known of its layers. So it is given single images in float32, its memory is measured
-    before tiles are planned, and it reports after every operation of PyTorch's. The descriptor
-    itself pads to the sizes it needs.
+    Nothing is known of its layers. So it is given single images, its memory is measured before
+    tiles are planned, and it reports after every operation of PyTorch's, within large convolutions
+    as well. The descriptor itself pads to the sizes it needs.
+
+    The weights, which others may use too, stay as they are: in half precision PyTorch casts them
+    as it goes (``torch.autocast``). Where float16 does not hold the numbers of a model it is run in
+    float32 from then on.
     """
 
     batches = False
-    only_float32 = True
     tile_pixels = 512**2
     """As in ComfyUI's own node: larger tiles would compute a tenth fewer pixels at most, and take
     more memory and longer to stop."""
@@ -76,10 +94,21 @@ class ForeignModel:
         self.in_channels = descriptor.input_channels
         self.alignment = descriptor.size_requirements.multiple_of
 
+    def half_types(self, device: torch.device, /) -> tuple[torch.dtype, ...]:
+        """List what the architecture allows. float16 comes first: it is finer by three bits."""
+        if device.type not in _CASTING:
+            return ()
+        supported = {
+            torch.float16: self.descriptor.supports_half,
+            torch.bfloat16: self.descriptor.supports_bfloat16,
+        }
+        return tuple(dtype for dtype in supported if supported[dtype])
+
     def measure(
         self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /
     ) -> bool:
         """Run the model on images of growing size and keep what memory they take."""
+        dtype = self._used(dtype)
         known = _measured.setdefault(self.descriptor.model, {})
         if (device, dtype) in known:
             return False
@@ -87,7 +116,7 @@ class ForeignModel:
         for side in _MEASURED_SIDES:
             started = time.monotonic()
             size = self._padded(side, side)
-            x = torch.full((1, self.in_channels, *size), 0.5, dtype=dtype, device=device)
+            x = pattern(self.in_channels, max(size)).to(device, dtype)
             steps = _Steps(report)
             try:
                 memory, _ = count_memory(partial(self._run, x, steps), device, copies=True)
@@ -103,6 +132,8 @@ class ForeignModel:
             allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
             if spent + 4 * seconds > allowed:
                 break
+        if self._used(dtype) != dtype:
+            self.measure(self._used(dtype), device, pixels, report)
         return True
 
     def estimate_memory(
@@ -110,6 +141,7 @@ class ForeignModel:
     ) -> int:
         """Estimate bytes from what was measured; before that by ComfyUI's rule, which knows the
         size of the input and the scale."""
+        dtype = self._used(dtype)
         height, width = self._padded(height, width)
         pixels = batch * height * width
         if measured := _measured.get(self.descriptor.model, {}).get((device, dtype)):
@@ -124,12 +156,43 @@ class ForeignModel:
 
     def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
         """Restore (1, C, H, W) to (1, C, scale * H, scale * W) in 0..1."""
-        measured = _measured.get(self.descriptor.model, {}).get((x.device, x.dtype))
+        measured = _measured.get(self.descriptor.model, {}).get((x.device, self._used(x.dtype)))
         return self._run(x, _Steps(report, measured.steps if measured else None))
 
+    def _used(self, dtype: torch.dtype) -> torch.dtype:
+        """The type that inputs of ``dtype`` are run in."""
+        overflows = dtype == torch.float16 and self.descriptor.model in _overflowing
+        return torch.float32 if overflows else dtype
+
     def _run(self, x: Tensor, steps: _Steps) -> Tensor:
-        with steps:
-            result = self.descriptor(x)
+        """Run in the type of ``x``, or in float32 where float16 does not hold the numbers."""
+        model, dtype = self.descriptor.model, self._used(x.dtype)
+        if dtype != torch.float16:
+            return self._run_in(dtype, x, steps)
+        overflows: list[bool] = []
+        # Before the descriptor clamps the result, which would make infinite pixels white.
+        hook = model.register_forward_hook(
+            lambda *call: overflows.append(not call[-1].isfinite().all())
+        )
+        try:
+            result = self._run_in(dtype, x, steps)
+        finally:
+            hook.remove()
+        if not any(overflows):
+            return result
+        del result
+        _overflowing.add(model)
+        name = self.descriptor.architecture.name
+        _log.warning("This %s model overflows float16 and is run in float32 from now on.", name)
+        return self._run_in(torch.float32, x, steps)
+
+    def _run_in(self, dtype: torch.dtype, x: Tensor, steps: _Steps) -> Tensor:
+        half = nullcontext()
+        if dtype in (torch.float16, torch.bfloat16):
+            # A cache of cast weights would hold memory that nobody counts.
+            half = torch.autocast(x.device.type, dtype, cache_enabled=False)
+        with half, steps:
+            result = self.descriptor(x.to(dtype))
         # Descriptors run in inference mode, outside of which their results may not be overwritten.
         return result if torch.is_inference_mode_enabled() else result.clone()
 
@@ -140,7 +203,11 @@ class ForeignModel:
 
 
 class _Steps(TorchFunctionMode):
-    """Count and report of the operations of one call, in this thread only."""
+    """Count and report of the operations of one call, in this thread only.
+
+    A large convolution on a CPU, which would take seconds, is computed and reported strip by strip,
+    with the same result to the last bit.
+    """
 
     def __init__(self, report: Report, expected: int | None = None) -> None:
         super().__init__()
@@ -151,7 +218,49 @@ class _Steps(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        if func is torch.conv2d:
+            result = self._convolve(*args, **(kwargs or {}))
+        else:
+            result = func(*args, **(kwargs or {}))
         self.count += 1
-        self.report(min(self.count / self.expected, 1) if self.expected else 0)
+        self._tell()
         return result
+
+    def _tell(self) -> None:
+        self.report(min(self.count / self.expected, 1) if self.expected else 0)
+
+    def _convolve(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        """``torch.conv2d``, by strips of rows where it is large."""
+        rows = _STRIP_PRODUCTS // (weight.numel() * input.shape[-1])
+        length = input.shape[-2]
+        if rows >= length or isinstance(padding, str) or input.device.type != "cpu":
+            return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        (step, _), (above, beside), (apart, _) = map(_pair, (stride, padding, dilation))
+        seen = apart * (weight.shape[-2] - 1) + 1
+        height = (length + 2 * above - seen) // step + 1
+        result = input.new_empty(0)
+        for top in range(0, height, max(rows, 1)):
+            bottom = min(top + max(rows, 1), height)
+            first, last = top * step - above, (bottom - 1) * step - above + seen
+            strip = input[..., max(first, 0) : last, :]
+            strip = F.pad(strip, (0, 0, max(-first, 0), max(last - length, 0)))
+            part = torch.conv2d(strip, weight, bias, stride, (0, beside), dilation, groups)
+            if top == 0:
+                result = part.new_empty(*part.shape[:-2], height, part.shape[-1])
+            result[..., top:bottom, :] = part
+            self._tell()
+        return result
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers for height and width, of which convolutions take one where they are equal."""
+    return (value, value) if isinstance(value, int) else (*value, *value)[:2]

@@ -48,14 +48,16 @@ class ImageModel(Protocol):
         ...
 
     @property
-    def only_float32(self) -> bool:
-        """Restriction of inputs to float32; without it their type is that of the arithmetic."""
-        ...
-
-    @property
     def tile_pixels(self) -> float:
         """Input pixels of a tile beyond which nothing is gained; infinite where a whole image is
         best."""
+        ...
+
+    def half_types(self, device: torch.device, /) -> tuple[torch.dtype, ...]:
+        """List the types beside float32 that inputs on ``device`` may have, the better one first.
+
+        The type of the inputs is that of the arithmetic.
+        """
         ...
 
     def measure(
@@ -135,8 +137,10 @@ class Wrapper:
         self.in_channels = model.in_channels
         self.alignment = model.alignment
         self.batches = model.batches
-        self.only_float32 = model.only_float32
         self.tile_pixels = model.tile_pixels
+
+    def half_types(self, device: torch.device, /) -> tuple[torch.dtype, ...]:
+        return self.model.half_types(device)
 
     def measure(
         self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..images.neighbours import continued
-from ..images.resize import enlarge
+from ..images.resize import enlarged_bands
+from ..reports import Report, to_nobody
 
 
 def stretched(mask: Tensor, height: int, width: int) -> Tensor:
@@ -57,7 +58,12 @@ def _around(
 
 
 def mix(
-    image: Tensor, result: Tensor, mask: Tensor, scale: int, wrapped: tuple[bool, bool]
+    image: Tensor,
+    result: Tensor,
+    mask: Tensor,
+    scale: int,
+    wrapped: tuple[bool, bool],
+    report: Report = to_nobody,
 ) -> None:
     """Blend the enlarged input into a result, in place.
 
@@ -67,6 +73,10 @@ def mix(
         mask: (H, W) float32 in 0..1.
         scale: s.
         wrapped: Whether the image continues from bottom to top, and from right to left.
+        report: Called before every band of rows.
     """
     mask = enlarged(mask, scale, wrapped)
-    result.copy_(enlarge(image, scale, wrapped).lerp_(result, mask[..., None]))
+    for top, band in enlarged_bands(image, scale, wrapped):
+        report(top / len(result))
+        rows = slice(top, top + len(band))
+        result[rows] = band.lerp_(result[rows], mask[rows, :, None])

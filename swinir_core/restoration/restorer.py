@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..devices import free_memory
 from ..errors import Cancelled
-from ..images.resize import enlarge
+from ..images.resize import enlarged_bands
 from ..reports import Report
 from .colors import COLORS, keep_colors, shrink
 from .edges import EDGES, WRAPPED, margins
@@ -193,11 +193,15 @@ class Restorer:
                 shown = spread_colors(image, plan.wrapped).float().cpu().clamp(0, 1)
                 if self.colors == "input":
                     shrunk = shrink(result, scale)
-                    keep_colors(result, shown, shrunk, scale, mask, wrapped=plan.wrapped)
+                    keep_colors(
+                        *(result, shown, shrunk, scale, mask),
+                        wrapped=plan.wrapped,
+                        report=run.check,
+                    )
                 if mask is not None:
                     # What keeps its size keeps its pixels, hidden ones too.
                     own = image[..., : result.shape[-1]] if scale == 1 else shown
-                    mix(own, result, mask, scale, plan.wrapped)
+                    mix(own, result, mask, scale, plan.wrapped, run.check)
         if has_alpha(channels):
             alphas = zip(images[..., -1:], out[..., -1:], plan.selected, masks, strict=True)
             for image, result, tiles, mask in alphas:
@@ -217,13 +221,15 @@ class Restorer:
         """Make the alpha of a result (sH, sW, 1), zero so far, from that of its image (H, W, 1)."""
         scale = self.model.scale
         if not run.plan.restores_alpha:
-            result.copy_(enlarge(image, scale, run.plan.wrapped))
+            for top, band in enlarged_bands(image, scale, run.plan.wrapped):
+                run.check()
+                result[top : top + len(band)] = band
             return
         for _ in run.do(make_jobs(image, result, tiles, self.model.in_channels)):
             pass
         result.copy_(limit_alpha(result, image, scale))
         if mask is not None:
-            mix(image, result, mask, scale, run.plan.wrapped)
+            mix(image, result, mask, scale, run.plan.wrapped, run.check)
 
     def begin(
         self,

@@ -87,12 +87,11 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
 
         task = build_task(config.task, config.degradation)
         images, paths = choose_images(config, task)
-        if main:
-            describe_validation(images, task.protocol)
+        untouched = describe_validation(images, task.protocol) if main else None
         patches = make_pairs(config, task, paths, accelerator)
         if patches is None:
             return False
-        trainer = Trainer(model, objective, patches, images, config, accelerator)
+        trainer = Trainer(model, objective, patches, images, config, accelerator, untouched)
         if state:
             describe_changes(state["settings"], config.to_toml())
             trainer.resume(state)
@@ -267,12 +266,17 @@ def from_main(value: bool) -> bool:
     return values[0]
 
 
-def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> None:
-    """Log the number of validation images and the scores of their inputs, the baseline."""
-    if images:
-        psnr, ssim, *_ = baseline(images, protocol).values()
-        count = _count(len(images), "validation image")
-        log.info(f"{count}; untouched: PSNR {psnr:.2f} dB, SSIM {ssim:.4f}")
+def describe_validation(images: Sequence[PixelPair], protocol: Protocol) -> float | None:
+    """Log the number of validation images and the scores of their inputs, the baseline.
+
+    Returns the PSNR of these, or ``None`` where there are no images.
+    """
+    if not images:
+        return None
+    psnr, ssim, *_ = baseline(images, protocol).values()
+    count = _count(len(images), "validation image")
+    log.info(f"{count}; untouched: PSNR {psnr:.2f} dB, SSIM {ssim:.4f}")
+    return psnr
 
 
 def describe_photos(photos: Photos, taught: bool) -> None:

@@ -104,6 +104,5 @@ def _load_foreign(
         ) from error
     if not isinstance(descriptor, ImageModelDescriptor):
         raise ValueError(f"the teacher {path.name} needs more than an image; name another.")
-    able = {torch.float16: descriptor.supports_half, torch.bfloat16: descriptor.supports_bfloat16}
-    dtype = dtype if able.get(dtype, True) else torch.float32
-    return ForeignModel(descriptor.eval().to(dtype=dtype)), dtype
+    model = ForeignModel(descriptor.eval())
+    return model, dtype if dtype in model.half_types(device) else torch.float32

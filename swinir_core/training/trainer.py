@@ -42,7 +42,6 @@ from .runtime import keep_freed_memory, stop_signals
 from .saves import BEST, LAST, STATE, keeping_saves, write_state
 from .schedule import ema_decay, learning_rate
 from .settings.settings import TrainConfig
-from .validation import baseline
 
 READ_EVERY = 10
 """Steps after which the losses are read from a GPU, which waits for it to finish them."""
@@ -75,6 +74,8 @@ class Trainer:
         images: what is scored at each validation, and shown in the samples; may be empty.
         config: all settings; ``config.run.out`` is the folder of the run.
         accelerator: device, precision and processes.
+        untouched: PSNR of the inputs of ``images`` themselves, in the main process if there are
+            any; a run that ends below it says so.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class Trainer:
         images: Sequence[PixelPair],
         config: TrainConfig,
         accelerator: Accelerator,
+        untouched: float | None,
     ) -> None:
+        self.untouched = untouched
         self.config, self.accelerator = config, accelerator
         self.patches, self.images = patches, images
         self.task = patches.task
@@ -134,17 +137,16 @@ class Trainer:
             f"{'finished' if finished else 'stopped'} at step {self.step:,}; "
             f"the weights are in {self.out / LAST}{best}"
         )
-        if finished and self.main and self.images:
-            self._warn_if_worse()
+        if finished and self.untouched is not None:
+            self._warn_if_worse(self.untouched)
         return finished
 
-    def _warn_if_worse(self) -> None:
+    def _warn_if_worse(self, untouched: float) -> None:
         """Say where the last scores are below those of the inputs themselves: a learning rate that
         is too high, but not by far, ends so without diverging."""
         loss, schedule = self.config.loss, self.config.schedule
         detail = loss.gan_weight or loss.perceptual_weight or loss.texture_weight
         psnr = self.rows[-1]["psnr"]
-        untouched, *_ = baseline(self.images, self.task.protocol).values()
         if psnr < untouched - DECIBELS_FOR_DETAIL * bool(detail):
             log.warning(
                 f"{LAST} makes images worse: PSNR {psnr:.2f} dB, and {untouched:.2f} dB if they "

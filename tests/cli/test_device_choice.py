@@ -64,13 +64,45 @@ def test_the_nodes_know_a_device_with_or_without_its_number(
         for a, b in zip(own, asked, strict=True)
     ]
     assert found == [True, True, True, False, False, True, True]
-    for bf16, fp16, expected in (
-        (True, True, torch.bfloat16),
-        (False, True, torch.float16),
-        (False, False, torch.float32),
+    finer = (torch.float16, torch.bfloat16)
+    wider = finer[::-1]
+    for bf16, fp16, half_types, expected in (
+        (True, True, wider, torch.bfloat16),
+        (True, True, finer, torch.float16),
+        (False, True, wider, torch.float16),
+        (True, False, finer, torch.bfloat16),
+        (False, True, (torch.bfloat16,), torch.float32),
+        (True, True, (), torch.float32),
+        (False, False, wider, torch.float32),
     ):
         management.should_use_bf16.return_value = bf16
         management.should_use_fp16.return_value = fp16
         for kind in DEVICES:
-            assert fastest(torch.device(kind)) == expected
-        assert fastest(torch.device("cpu")) == torch.float32
+            assert fastest(torch.device(kind), half_types) == expected
+        assert fastest(torch.device("cpu"), half_types) == torch.float32
+
+
+PRECISIONS: dict[str, tuple[str, tuple[torch.dtype, ...], torch.dtype | str]] = {
+    "auto": ("auto", (), torch.float32),
+    "allowed": ("bfloat16", (torch.bfloat16,), torch.bfloat16),
+    "none allowed": ("float16", (), "run in float32; choose auto"),
+    "another allowed": ("float16", (torch.bfloat16,), "run in float32 or bfloat16; choose auto"),
+    "unknown": ("float64", (), "must be one of auto, float32, bfloat16, float16"),
+}
+
+
+@pytest.mark.parametrize(("name", "half_types", "expected"), PRECISIONS.values(), ids=PRECISIONS)
+def test_precisions_a_model_does_not_take_are_refused(
+    name: str,
+    half_types: tuple[torch.dtype, ...],
+    expected: torch.dtype | str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with nodes_without_host(monkeypatch) as nodes:
+        find = nodes.restore.find_precision
+    model, device = SimpleNamespace(half_types=lambda _: half_types), torch.device("cpu")
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=f"precision.*{expected}"):
+            find(name, model, device)
+    else:
+        assert find(name, model, device) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tifffile
 
 from swinir_core.cli import options
 from swinir_core.cli.main import main
+from swinir_core.errors import ImageError
 from swinir_core.image_files.reading import open_image
 from swinir_core.restoration import colors, edges, transparency
 from tests.support.image_bytes import tiff
@@ -33,27 +35,66 @@ def test_choices_are_those_of_the_restorer() -> None:
     assert ours == (edges.EDGES, colors.COLORS, transparency.ALPHAS)
 
 
-BANDS = {
-    "unspecified": (RGBX, "unspecified", 3),
-    "straight alpha": (RGBX, "unassalpha", 4),
-    "alpha in the colours": (RGBX, "assocalpha", 4),
-    "gray and unspecified": (RGBX[..., :2], "unspecified", 1),
-    "gray and alpha": (RGBX[..., :2], "unassalpha", 2),
+BANDS: dict[str, tuple[str, int, list[str], int, str]] = {
+    "unspecified": ("rgb", 4, ["unspecified"], 3, "has a band"),
+    "straight alpha": ("rgb", 4, ["unassalpha"], 4, ""),
+    "alpha in the colours": ("rgb", 4, ["assocalpha"], 4, ""),
+    "gray and unspecified": ("minisblack", 2, ["unspecified"], 1, "has a band"),
+    "gray and alpha": ("minisblack", 2, ["unassalpha"], 2, ""),
+    "alpha and more": ("rgb", 6, ["unassalpha", *["unspecified"] * 2], 4, "has 2 bands"),
+    "more and alpha": ("rgb", 5, ["unspecified", "assocalpha"], 4, "has a band"),
+    "two alphas": ("rgb", 5, ["unassalpha", "unassalpha"], 4, "has a band"),
+    "infrared": ("rgb", 5, ["unspecified"] * 2, 3, "has 2 bands"),
+    "spot colours": ("separated", 6, ["unspecified"] * 2, 3, "has 2 bands"),
+    "inks and alpha": ("separated", 5, ["unassalpha"], 4, ""),
 }
 
 
-@pytest.mark.parametrize(("samples", "kind", "channels"), BANDS.values(), ids=BANDS)
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize(
+    ("photometric", "count", "extra", "channels", "note"), BANDS.values(), ids=BANDS
+)
 def test_only_a_band_marked_as_alpha_is_alpha(
-    tmp_path: Path, samples: np.ndarray, kind: str, channels: int
+    tmp_path: Path,
+    photometric: Any,
+    count: int,
+    extra: Any,
+    channels: int,
+    note: str,
+    planar: Any,
 ) -> None:
-    path = tmp_path / "picture.tif"
-    photometric = "rgb" if channels > 2 else "minisblack"
-    tifffile.imwrite(
-        path, samples, photometric=photometric, planarconfig="contig", extrasamples=[kind]
-    )
+    path, samples = tmp_path / "picture.tif", np.resize(RGBX, (20, 24, count))
+    samples[..., 3:] |= 1  # Nothing is wholly transparent.
+    stored = np.moveaxis(samples, 2, 0) if planar == "separate" else samples
+    options = {"photometric": photometric, "planarconfig": planar}
+    tifffile.imwrite(path, stored, extrasamples=extra, **options)
     picture = open_image(path)
-    assert picture.shape[2] == channels
-    assert bool(picture.notes) == (kind == "unspecified")
+    assert picture.shape == (20, 24, channels)
+    assert " ".join(picture.notes).startswith(note)
+    assert bool(picture.notes) == bool(note)
+    alphas = [kind.endswith("alpha") for kind in extra]
+    if channels in (2, 4):
+        alpha = samples[..., count - len(extra) + alphas.index(True)]
+        assert np.array_equal(picture.levels()[..., -1], alpha)
+
+
+MULTISPECTRAL = {"three": 3, "four": 4, "five": 5, "twelve": 12}
+
+
+@pytest.mark.parametrize("count", MULTISPECTRAL.values(), ids=MULTISPECTRAL)
+def test_bands_without_a_colour_are_refused(tmp_path: Path, count: int) -> None:
+    path, samples = tmp_path / "satellite.tif", np.resize(RGBX, (20, 24, count))
+    tifffile.imwrite(path, samples, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ImageError, match=f"satellite.tif holds {count} bands .* save those to be"):
+        open_image(path)
+
+
+def test_inks_that_are_not_cmyk_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.tif"
+    not_cmyk = (332, "H", 1, 2, True)
+    tifffile.imwrite(path, RGBX, photometric="separated", extratags=[not_cmyk])
+    with pytest.raises(ImageError, match="holds inks other than 8-bit CMYK"):
+        open_image(path)
 
 
 @pytest.mark.parametrize("white", [None, 4095])

@@ -208,9 +208,20 @@ def check_another_architecture() -> None:
         foreign = UpscaleModelLoader.execute("compact.pth").args[0]
         with torch.inference_mode():
             exact = foreign(image.movedim(-1, 1)).movedim(1, -1)
-        for _ in range(2):
-            assert (restore(foreign, "auto") - exact).abs().max() < 1e-3
+        seen = set()
+        hook = foreign.model.body[0].register_forward_hook(lambda *call: seen.add(call[-1].dtype))
+        for precision, dtype, tolerance in (
+            ("auto", torch.float16, 0.01),
+            ("float32", torch.float32, 1e-3),
+            ("float16", torch.float16, 0.01),
+        ):
+            seen.clear()
+            assert (restore(foreign, precision) - exact).abs().max() < tolerance
+            assert seen == {dtype}
+            # They are the host's, whose other nodes run the model as well.
+            assert {weight.dtype for weight in foreign.model.parameters()} == {torch.float32}
             management.unload_all_models()
+        hook.remove()
 
     clean(check)
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from spandrel import ImageModelDescriptor, ModelLoader
 
 import swinir_core as sc
+from swinir_core.restoration.foreign_model import ForeignModel
 from swinir_core.restoration.inputs import check_inputs
 from swinir_core.restoration.sizing import TargetSize, restore_to_size
 from tests.host.comfy_host import ComfyHost
@@ -56,15 +58,18 @@ def test_precision(
     assert_same(result, expected)
 
 
-def test_other_architectures_say_that_they_run_in_float32(
-    host: ComfyHost, compact: Path, picture: np.ndarray
+@pytest.mark.parametrize("precision", ["auto", "bfloat16", "float16"])
+def test_precision_of_another_architecture(
+    host: ComfyHost, compact: Path, picture: np.ndarray, precision: str
 ) -> None:
     image = host.upload("picture.png", picture)
-    result = host.run_failing(restoring(theirs(compact.name), image, {"precision": "float16"}))
-    error = result.messages["execution_error"]
-    assert error["exception_message"].strip() == (
-        "precision float16: models of this architecture run in float32; choose auto."
-    )
+
+    result = host.run(restoring(theirs(compact.name), image, {"precision": precision})).image()
+
+    dtype = torch.float32 if precision == "auto" else getattr(torch, precision)
+    model = ModelLoader().load_from_file(compact)
+    assert isinstance(model, ImageModelDescriptor)
+    assert_same(result, sc.Restorer(ForeignModel(model), "cpu", dtype)(to_tensor(picture)))
 
 
 def test_ensemble(host: ComfyHost, models: Path, picture: np.ndarray) -> None:

@@ -78,8 +78,8 @@ NOT_READABLE = {
     "lab tiff": (pillow(RGB.convert("LAB"), "TIFF"), "CIELAB"),
     "16-bit cmyk tiff": (tiff(DEEP, photometric="separated"), "8-bit CMYK"),
     "many channels": (
-        tiff(np.zeros((9, 9, 6), np.uint8), photometric="rgb", planarconfig="contig"),
-        "6 channels",
+        tiff(np.zeros((9, 9, 6), np.uint8), photometric="minisblack", planarconfig="contig"),
+        "holds 6 bands",
     ),
     "volume": (
         tiff(np.zeros((16, 16, 16), np.uint8), volumetric=True, photometric="minisblack"),

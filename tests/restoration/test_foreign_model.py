@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from spandrel import ImageModelDescriptor, ModelLoader, SizeRequirements
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
@@ -65,6 +66,73 @@ def test_measuring_takes_two_seconds_or_a_tenth_of_the_run(monkeypatch: pytest.M
         assert len(calls) == sides
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_leaves_the_weights_alone(dtype: torch.dtype) -> None:
+    model, image, cpu = descriptor(), torch.rand(1, 60, 50, 3), torch.device("cpu")
+    assert ForeignModel(model).half_types(cpu) == (torch.float16, torch.bfloat16)
+    before = {name: (weight, weight.clone()) for name, weight in model.model.named_parameters()}
+    exact = Restorer(ForeignModel(model), cpu, torch.float32)(image)
+    seen = []
+    hook = model.model.body[0].register_forward_hook(lambda *call: seen.append(call[-1].dtype))
+    result = Restorer(ForeignModel(model), cpu, dtype)(image)
+    hook.remove()
+    assert set(seen) == {dtype}
+    assert 0 < (result - exact).abs().max() < 8 * torch.finfo(dtype).eps
+    for name, weight in model.model.named_parameters():
+        assert weight is before[name][0]
+        assert torch.equal(weight, before[name][1])
+
+
+def test_half_precision_takes_the_memory_that_was_measured() -> None:
+    model, cpu = ForeignModel(descriptor()), torch.device("cpu")
+    for dtype in (torch.float32, torch.bfloat16):
+        assert model.measure(dtype, cpu, 10**9, to_nobody)
+        x = torch.rand(1, 3, 300, 200).to(dtype)
+        needed, _ = count_memory(lambda x=x: model(x), cpu, copies=True)
+        estimate = model.estimate_memory(300, 200, dtype, cpu)
+        assert needed <= estimate <= 1.5 * needed
+
+
+@pytest.mark.parametrize("when", ["measuring", "in the run"])
+def test_a_model_that_overflows_float16_is_run_in_float32(
+    when: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, image = descriptor(), torch.rand(2, 20, 20, 3)
+    if when == "in the run":
+        monkeypatch.setattr(ForeignModel, "measure", lambda *_: False)
+    with torch.inference_mode(False), torch.no_grad():
+        # Larger than float16 holds, and small again before the end.
+        model.model.body[0].weight.mul_(1e6)
+        model.model.body[-1].weight.mul_(1e-6)
+    exact = Restorer(ForeignModel(model), "cpu", torch.float32)(image)
+    wrapped = ForeignModel(model)
+    restorer = Restorer(wrapped, "cpu", torch.float16)
+    for _ in range(2):
+        assert (restorer(image) - exact).abs().max() < 2e-3
+    (told,) = [text for text in caplog.messages if "overflows float16" in text]
+    assert told.startswith("This RealESRGAN Compact model overflows float16 and is run in float32")
+    cpu = torch.device("cpu")
+    in_half = wrapped.estimate_memory(64, 64, torch.float16, cpu)
+    assert in_half == wrapped.estimate_memory(64, 64, torch.float32, cpu)
+
+
+@pytest.mark.parametrize(
+    ("half", "bfloat16", "expected"),
+    [
+        (True, True, (torch.float16, torch.bfloat16)),
+        (False, True, (torch.bfloat16,)),
+        (False, False, ()),
+    ],
+)
+def test_half_precision_is_what_the_architecture_allows(
+    half: bool, bfloat16: bool, expected: tuple[torch.dtype, ...]
+) -> None:
+    model: Any = descriptor()
+    model.supports_half, model.supports_bfloat16 = half, bfloat16
+    assert ForeignModel(model).half_types(torch.device("cuda")) == expected
+    assert ForeignModel(model).half_types(torch.device("privateuseone")) == ()
+
+
 def test_sizes_the_descriptor_pads_to_are_counted() -> None:
     model, cpu = descriptor(), torch.device("cpu")
     model.size_requirements = SizeRequirements(minimum=16, multiple_of=16, square=True)
@@ -86,6 +154,30 @@ def test_can_be_stopped_within_any_call(when: str) -> None:
     with pytest.raises(Cancelled):
         restorer(torch.rand(1, 50, 64, 3), TileSettings("tiled", 48), cancelled=cancelled)
     assert calls[-1] == wrong
+
+
+CONVOLUTIONS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "3x3": ((4, 6, 3, 3), {"padding": 1}),
+    "no padding": ((4, 6, 3, 3), {}),
+    "7x3 with stride 2": ((4, 6, 7, 3), {"padding": (3, 1), "stride": 2}),
+    "dilated": ((4, 6, 3, 3), {"padding": (2,), "dilation": (2, 2)}),
+    "in groups": ((6, 2, 5, 5), {"padding": 2, "groups": 3}),
+    "patches": ((4, 6, 4, 4), {"stride": (4, 4)}),
+    "same": ((4, 6, 3, 3), {"padding": "same"}),
+}
+
+
+@pytest.mark.parametrize(("weight", "options"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_a_large_convolution_can_be_stopped_within(
+    weight: tuple[int, ...], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, kernel, bias, asked = torch.rand(1, 6, 41, 30), torch.rand(weight), torch.rand(weight[0]), []
+    products = math.prod(weight) * 30 * 5  # Of five rows.
+    monkeypatch.setattr(foreign_model, "_STRIP_PRODUCTS", products)
+    with foreign_model._Steps(asked.append):
+        result = F.conv2d(x, kernel, bias, **options)
+    assert torch.equal(result, F.conv2d(x, kernel, bias, **options))
+    assert len(asked) > result.shape[-2] // 5 or options == {"padding": "same"}
 
 
 def test_progress_moves_within_a_call() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from swinir_core import Cancelled, ImageError, Restorer, SwinIR, TileSettings
 from swinir_core.errors import PrecisionError
+from swinir_core.images import resize
 from swinir_core.images.color import rgb_to_gray
 from swinir_core.images.resize import ENLARGE_MARGIN, enlarge
 from swinir_core.restoration.execution import Job
 from swinir_core.restoration.image_model import Ensemble
 from swinir_core.restoration.inputs import Inputs, check_inputs
+from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL, Recorder, network
 
 
@@ -180,6 +184,37 @@ def test_cancelled_within_a_tile(color: Restorer, after: int) -> None:
     # Nothing is left behind on the model.
     assert color(torch.rand(1, 16, 16, 3)).shape == (1, 32, 32, 3)
     assert len(done) == after
+
+
+BESIDE: dict[str, tuple[int, dict[str, Any], bool]] = {
+    "alpha": (4, {}, False),
+    "mask": (3, {}, True),
+    "mask of restored alpha": (4, {"alpha": "restored"}, True),
+    "colours": (3, {"colors": "input"}, False),
+}
+
+
+@pytest.mark.parametrize(("channels", "options", "masked"), BESIDE.values(), ids=BESIDE)
+def test_a_stop_is_asked_for_every_64_rows_when_all_tiles_are_done(
+    channels: int, options: dict[str, Any], masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resize, "_VALUES_AT_ONCE", 64 * 4 * 50)
+    images, height = torch.rand(1, 600, 50, channels), 600
+    restorer = Restorer(PretendModel(scale=2), "cpu", torch.float32, **options)
+    progress, asked = [], []
+
+    def cancelled() -> bool:
+        asked.append(progress[-1:] == [(pixels, pixels)])
+        return sum(asked) == limit
+
+    inputs = check_inputs(images, torch.rand(1, 600, 50) if masked else None)
+    plan = restorer.plan_for(inputs)
+    pixels, limit = plan.pixels, 10**9
+    restorer.run(inputs, plan, lambda *x: progress.append(x), cancelled)
+    assert sum(asked) >= height / 64
+    limit, asked, progress = sum(asked), [], []
+    with pytest.raises(Cancelled):
+        restorer.run(inputs, plan, lambda *x: progress.append(x), cancelled)
 
 
 def test_exceptions_of_a_callback_pass_through(color: Restorer) -> None:

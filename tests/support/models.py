@@ -15,7 +15,6 @@ class PretendModel:
     in_channels = 3
     alignment = 1
     batches = False
-    only_float32 = False
     tile_pixels = math.inf
 
     def __init__(self, scale: int = 1) -> None:
@@ -26,6 +25,9 @@ class PretendModel:
 
     def wrapping(self, *_: object) -> None:
         return None
+
+    def half_types(self, _: torch.device) -> tuple[torch.dtype, ...]:
+        return ()
 
     def measure(self, *_: object) -> bool:
         return False

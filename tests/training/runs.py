@@ -18,7 +18,7 @@ from swinir_core.training.losses.objective import Objective
 from swinir_core.training.runtime import make_accelerator
 from swinir_core.training.settings.files import read_config
 from swinir_core.training.settings.settings import TrainConfig, as_toml
-from swinir_core.training.start import choose_images, network_config
+from swinir_core.training.start import choose_images, describe_validation, network_config
 from swinir_core.training.tasks import build_task
 from swinir_core.training.trainer import Trainer
 
@@ -96,4 +96,5 @@ def tiny_trainer(config: TrainConfig, seed: int = 0) -> Trainer:
     patches = Patches(photos, config.data.patch, config.data.batch, config.run.seed)
     config.run.out.mkdir(parents=True, exist_ok=True)
     objective = Objective(config.loss, accelerator.device)
-    return Trainer(model, objective, patches, images, config, accelerator)
+    untouched = describe_validation(images, task.protocol)
+    return Trainer(model, objective, patches, images, config, accelerator, untouched)
