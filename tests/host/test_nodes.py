@@ -49,7 +49,10 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
         (
             "SwinIRRestore",
             ["upscale_model", "image"],
-            ["precision", "ensemble", "tile_settings", "mask", "edges", "colors", "alpha"],
+            [
+                *("precision", "ensemble", "tile_settings", "mask", "edges", "colors", "alpha"),
+                *("size", "size_value", "strength"),
+            ],
             ["IMAGE"],
             "image/upscaling",
         ),
