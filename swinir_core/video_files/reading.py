@@ -54,9 +54,13 @@ class Video(Protocol):
     count: int
     """Frames there are, as far as it is known before they are read; at least 1."""
     metadata: dict[str, str]
-    tracks: Sequence[Track]
     notes: list[str]
     """Sentences about what of the video is left out, complete when all frames are read."""
+
+    @property
+    def tracks(self) -> Sequence[Track]:
+        """Its sound."""
+        ...
 
     def frames(self) -> Iterator[Frame]:
         """Read all frames, in the order in which they are shown. Once only."""

@@ -18,9 +18,6 @@ from .colors import from_rgb
 from .encoding import CODECS, OPTIONS, Encoding
 from .reading import Frame, Video
 
-_LONG_AGO = 2**50
-"""Times of x265 for one or two frames, fewer than it puts into another order, are before it."""
-
 
 class VideoWriter:
     """A file that is being written, used as a context.
@@ -110,8 +107,6 @@ class VideoWriter:
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts, 0)
-            if packet.dts < -_LONG_AGO:
-                packet.dts = packet.pts
             self._output.mux(packet)
 
     @property
@@ -137,7 +132,11 @@ class VideoWriter:
             self._discard()
 
     def _finish(self, sound_until: float) -> None:
-        self._mux(self._stream.encode(None))
+        packets = self._stream.encode(None)
+        if self.written < 3:  # Too few to be put into another order, which x265 fails to notice.
+            for packet in packets:
+                packet.dts = packet.pts
+        self._mux(packets)
         for track in self.video.tracks:
             track.write(self._output, sound_until)
             track.finish(self._output)

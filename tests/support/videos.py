@@ -110,7 +110,7 @@ def pictures_of(path: Path) -> np.ndarray:
 def times_of(path: Path) -> list[float]:
     """When each frame is shown, in seconds, to a thousandth."""
     with av.open(str(path)) as file:
-        return [round(float(frame.pts * frame.time_base), 3) for frame in file.decode(video=0)]
+        return [round(frame.time or 0, 3) for frame in file.decode(video=0)]
 
 
 def packets_of(path: Path, kind: str) -> list[bytes]:
@@ -118,3 +118,10 @@ def packets_of(path: Path, kind: str) -> list[bytes]:
     with av.open(str(path)) as file:
         streams = [stream for stream in file.streams if stream.type == kind]
         return [bytes(packet) for packet in file.demux(streams) if packet.size]
+
+
+def length_of(path: Path, kind: str) -> float:
+    """Seconds of the only stream of a kind, ``video`` or ``audio``."""
+    with av.open(str(path)) as file:
+        (stream,) = (stream for stream in file.streams if stream.type == kind)
+        return float((stream.duration or 0) * (stream.time_base or 0))
