@@ -18,6 +18,7 @@ from ..swinir_core.restoration.execution import Job
 from ..swinir_core.restoration.inputs import Inputs, check_inputs
 from ..swinir_core.restoration.planning import RunPlan
 from ..swinir_core.restoration.preview import Preview
+from ..swinir_core.restoration.restorer import GPU_PIXELS_AT_ONCE
 from ..swinir_core.video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
 from . import host
 from .restore import PRECISIONS, find_precision, memory_required, plan_within
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..swinir_core.video_files.reading import Frame, Video
 
 MOST_AT_ONCE = 64
-"""Frames that are read before they are restored together."""
+"""Frames that are restored together at most, however small they are."""
 
 
 class SwinIRRestoreVideo(io.ComfyNode):
@@ -179,6 +180,8 @@ def load_and_plan(
 ) -> RunPlan:
     """Load the model and plan once for all frames: as many together as make it faster."""
     device = runnable.patcher.load_device
+    # No more than can be run together, because the memory for their results is looked at.
+    most = min(max(GPU_PIXELS_AT_ONCE // (video.height * video.width), 1), MOST_AT_ONCE)
 
     def frames(count: int) -> Inputs:
         """Frames that take no memory; in colour, or a gray model would not count the channels."""
@@ -187,13 +190,13 @@ def load_and_plan(
 
     def load() -> None:
         total = host.total_memory(device)
-        runnable.load(memory_required(restorer, frames(MOST_AT_ONCE), tiles, total))
+        runnable.load(memory_required(restorer, frames(most), tiles, total))
 
     load()
     if restorer.measure(frames(video.count), host.interrupted):
         load()
     available = host.free_memory(runnable.patcher)
-    plan = plan_within(restorer, frames(MOST_AT_ONCE), tiles, available)
+    plan = plan_within(restorer, frames(most), tiles, available)
     whole = len(plan.tiles) == 1
     at_once = max(plan.at_once // plan.runs_of_an_image, 1) if whole else 1
     return replace(plan, selected=plan.selected[:at_once])

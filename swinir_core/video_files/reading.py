@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -113,7 +114,8 @@ class FileVideo:
         # Seeking finds no frame to begin with in some files, so these are read from the beginning.
         for moment in (start, 0) if start else (0,):
             if start:
-                self._container.seek(int(moment / self.time_base), stream=stream)
+                with suppress(av.error.FFmpegError):
+                    self._container.seek(int(moment / self.time_base), stream=stream)
             self.tracks = [
                 FileTrack(sound, self._window)
                 for sound in streams.audio

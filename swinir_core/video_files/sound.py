@@ -12,10 +12,15 @@ import av
 import av.error
 import numpy as np
 
+from ..errors import ImageError
+
 _SAMPLES_AT_ONCE = 2**12
 
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 """Layouts by the number of channels where nothing else says it."""
+
+
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,10 @@ class WaveformTrack:
     _stream: Any = None
 
     def begin(self, output: Any) -> str:
-        self._stream = _add_aac(output, self.rate, _LAYOUTS[len(self.waveform)])
+        channels = len(self.waveform)
+        if channels not in _LAYOUTS:
+            raise ImageError(f"the sound has {channels} channels, which AAC does not hold.")
+        self._stream = _add_aac(output, self.rate, _LAYOUTS[channels])
         return ""
 
     def write(self, output: Any, until: float) -> None:
@@ -144,6 +152,6 @@ def _decoded(packet: Any) -> list[Any]:
 
 
 def _add_aac(output: Any, rate: int, layout: str) -> Any:
-    stream = output.add_stream("aac", rate=rate)
+    stream = output.add_stream("aac", rate=rate if rate in _AAC_RATES else 48000)
     stream.codec_context.layout = layout
     return stream

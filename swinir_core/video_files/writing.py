@@ -13,7 +13,7 @@ import av.error
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import WriteError
+from ..errors import ImageError, WriteError
 from .colors import from_rgb
 from .encoding import CODECS, OPTIONS, Encoding
 from .reading import Frame, Video
@@ -55,7 +55,8 @@ class VideoWriter:
     def add(self, pixels: Tensor, frame: Frame) -> None:
         """Encode (h, w, 3) floats in 0..1 of any size, but one for all, in the place of ``frame``.
 
-        Raises ``WriteError``, after which no more can be added.
+        Raises ``WriteError``, and ``ImageError`` where the encoder does not take such frames or a
+        track of sound; after that no more can be added.
         """
         try:
             self._add(pixels, frame)
@@ -101,6 +102,13 @@ class VideoWriter:
         video.colors.tag(context)
         if codec == "libx265":
             context.codec_tag = "hvc1"  # Without it Apple's players show nothing.
+        try:
+            context.open()
+        except av.error.FFmpegError as error:
+            raise ImageError(
+                f"the codec {self.encoding.codec} does not take frames of {width}x{height} in "
+                f"{context.pix_fmt}; choose another codec, or a smaller scale."
+            ) from error
         for track in video.tracks:
             self.notes += filter(None, [track.begin(self._output)])
 
@@ -122,14 +130,14 @@ class VideoWriter:
     ) -> None:
         if self._output is None:
             return
-        if not self._failed:
-            try:
-                self._finish(math.inf if error is None else self._end)
-            except (OSError, av.error.FFmpegError) as failure:
-                self._discard()
-                raise self._explained(failure) from failure
-        else:
+        if self._failed or not self.written:
             self._discard()
+            return
+        try:
+            self._finish(math.inf if error is None else self._end)
+        except (OSError, av.error.FFmpegError) as failure:
+            self._discard()
+            raise self._explained(failure) from failure
 
     def _finish(self, sound_until: float) -> None:
         packets = self._stream.encode(None)

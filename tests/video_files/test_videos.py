@@ -381,6 +381,30 @@ def test_gray_and_transparent_frames(tmp_path: Path, channels: int) -> None:
     assert len(video.notes) == (channels == 4)
 
 
+def test_sound_of_a_rate_that_aac_has_not(tmp_path: Path) -> None:
+    sound = torch.randn(1, 192000, generator=torch.Generator().manual_seed(0)) * 0.1
+    video = FramesVideo(torch.rand(25, 16, 16, 3), Fraction(25), sound, 192000)
+    rewrite(video, tmp_path / "b.mp4")
+    assert length_of(tmp_path / "b.mp4", "audio") == pytest.approx(1, abs=0.03)
+
+
+TOO_MUCH = {
+    "wide": (FramesVideo(torch.zeros(1, 2, 16400, 3), Fraction(25)), "frames of 16400x2 in yuv4"),
+    "9 channels": (
+        FramesVideo(torch.zeros(1, 16, 16, 3), Fraction(25), torch.zeros(9, 99999), 48000),
+        "the sound has 9 channels",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_what_an_encoder_does_not_take_is_a_sentence(tmp_path: Path, name: str) -> None:
+    video, words = TOO_MUCH[name]
+    with pytest.raises(ImageError, match=words):
+        rewrite(video, tmp_path / "b.mp4")
+    assert not (tmp_path / "b.mp4").exists()
+
+
 def test_no_frames() -> None:
     with pytest.raises(ImageError, match="the video has no frames"):
         FramesVideo(torch.zeros(0, 16, 16, 3), Fraction(8))
