@@ -19,9 +19,10 @@ from ..swinir_core.restoration.inputs import Inputs, check_inputs
 from ..swinir_core.restoration.planning import RunPlan
 from ..swinir_core.restoration.preview import Preview
 from ..swinir_core.restoration.restorer import GPU_PIXELS_AT_ONCE
+from ..swinir_core.restoration.sizing import TargetSize
 from ..swinir_core.video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
 from . import host
-from .restore import PRECISIONS, find_precision, memory_required, plan_within
+from .restore import PRECISIONS, find_precision, memory_required, within
 from .runnable import Runnable, to_runnable
 from .tile_settings import TileSettingsType
 
@@ -189,14 +190,14 @@ def load_and_plan(
         return Inputs(color.expand(count, video.height, video.width, 3), None)
 
     def load() -> None:
-        total = host.total_memory(device)
-        runnable.load(memory_required(restorer, frames(most), tiles, total))
+        available = within(tiles, host.total_memory(device))
+        runnable.load(memory_required(restorer, frames(most), TargetSize(), available))
 
     load()
     if restorer.measure(frames(video.count), host.interrupted):
         load()
-    available = host.free_memory(runnable.patcher)
-    plan = plan_within(restorer, frames(most), tiles, available)
+    available = within(tiles, host.free_memory(runnable.patcher))
+    plan = restorer.plan_for(frames(most), available, host.interrupted)
     whole = len(plan.tiles) == 1
     at_once = max(plan.at_once // plan.runs_of_an_image, 1) if whole else 1
     return replace(plan, selected=plan.selected[:at_once])
