@@ -9,6 +9,7 @@ from .load_folder import SwinIRLoadFolder
 from .model_loader import SwinIRModelLoader
 from .restore import SwinIRRestore
 from .restore_folder import SwinIRRestoreFolder
+from .restore_video import SwinIRRestoreVideo
 from .sample_image import SwinIRSampleImage
 from .save_folder import SwinIRSaveFolder
 from .save_model import SwinIRSaveModel
@@ -31,4 +32,5 @@ class SwinIRExtension(ComfyExtension):
             SwinIRRestoreFolder,
             SwinIRLoadFolder,
             SwinIRSaveFolder,
+            SwinIRRestoreVideo,
         ]

@@ -12,9 +12,11 @@ import inspect
 import math
 import sys
 import time
+import uuid
 from collections.abc import Callable, Collection, Sequence
+from fractions import Fraction
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -31,6 +33,9 @@ import nodes as host_nodes  # The host's nodes.py: an absolute import never reac
 
 from ..swinir_core.checkpoints.names import SUFFIXES
 from ..swinir_core.errors import PrecisionError, UserFacingError
+
+if TYPE_CHECKING:
+    from ..swinir_core.video_files.reading import FileVideo, FramesVideo
 
 MODEL_FOLDER = "swinir"
 SECONDS_BETWEEN_PICTURES = 0.2
@@ -203,7 +208,7 @@ class Progress:
         self._before, self._count = 0, 1
         self._shown = self._moved = -math.inf
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: float, total: float) -> None:
         """Move the bar, not more often than an eye sees; an older host sends every step on."""
         self._done, self._total = self._before * total + done, self._count * total
         now = time.monotonic()
@@ -224,6 +229,46 @@ class Progress:
         self._shown = time.monotonic()
         preview = ("JPEG", Image.fromarray(picture), None)
         self._bar.update_absolute(self._done, self._total, preview)
+
+
+def open_video(video: Any) -> FileVideo | FramesVideo:
+    """Open a ``VIDEO``: its file, as far as it is not trimmed away, or its frames in memory.
+
+    Raises ``ImageError`` where there is nothing that can be read.
+    """
+    from comfy_api.input import VideoInput
+
+    from ..swinir_core.video_files.reading import FileVideo, FramesVideo
+
+    if type(video).get_stream_source is not VideoInput.get_stream_source:
+        # An older host trims no videos.
+        trim = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))
+        return FileVideo(video.get_stream_source(), *trim())
+    # A stream of them would be encoded first.
+    parts = video.get_components()
+    sound = parts.audio or {"waveform": torch.zeros(1, 1, 0), "sample_rate": 1}
+    return FramesVideo(
+        parts.images,
+        Fraction(parts.frame_rate),
+        sound["waveform"][0],
+        int(sound["sample_rate"]),
+        getattr(video, "get_bit_depth", lambda: 8)(),
+    )
+
+
+def to_video(path: Path) -> Any:
+    """Return a ``VIDEO`` that is this file; saving it copies what is in it."""
+    from comfy_api.input_impl import VideoFromFile
+
+    return VideoFromFile(str(path))
+
+
+def temporary_file(suffix: str) -> Path:
+    """Return the path of a file that is not there yet, in the folder which the host empties when it
+    ends."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"swinir-{uuid.uuid4().hex[:12]}{suffix}"
 
 
 def show_text(node: type[io.ComfyNode], text: str) -> None:

@@ -40,6 +40,11 @@ ALL_NODES = Workflow(
         (after(), Node("quality", "SwinIRImageQuality", values={"border": 2}, links={
             "image": "restore.IMAGE", "reference": "sample.original"
         })),
+        (Node("made", "CreateVideo", values={"fps": 8.0}, links={"images": "sample.image"}), Node(
+            "video", "SwinIRRestoreVideo", links={
+                "upscale_model": "model.UPSCALE_MODEL", "video": "made.VIDEO"
+            }
+        ), Node("saved", "SaveVideo", links={"video": "video.VIDEO"})),
     ), (
         (Node("load", "SwinIRLoadFolder", values={"folder": "bundled/samples"}),),
         (Node("save_folder", "SwinIRSaveFolder", links={

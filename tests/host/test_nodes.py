@@ -25,6 +25,7 @@ NODES = (
     "SwinIRRestoreFolder",
     "SwinIRLoadFolder",
     "SwinIRSaveFolder",
+    "SwinIRRestoreVideo",
 )
 
 SAVING = ["save_in", "format", "quality", "existing"]
@@ -81,6 +82,13 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
                 *("size", "size_value", "strength"),
             ],
             [],
+            "image/upscaling",
+        ),
+        (
+            "SwinIRRestoreVideo",
+            ["upscale_model", "video"],
+            ["precision", "tile_settings", "colors", "codec", "crf", "pixel_format"],
+            ["VIDEO"],
             "image/upscaling",
         ),
     ],

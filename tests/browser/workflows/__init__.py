@@ -8,7 +8,7 @@ from .pipelines import (
     HOST_MODEL_IN_OUR_NODE,
     LARGE_IMAGE_TILES,
     OUR_MODEL_IN_HOST_NODE,
-    VIDEO_FRAMES,
+    VIDEO,
 )
 from .tasks import (
     BLEND_MODELS,
@@ -30,7 +30,7 @@ WORKFLOWS: tuple[Workflow, ...] = (
     SECOND_PASS,
     LARGE_IMAGE_TILES,
     BATCH,
-    VIDEO_FRAMES,
+    VIDEO,
     OUR_MODEL_IN_HOST_NODE,
     HOST_MODEL_IN_OUR_NODE,
     COMPARE_QUALITY,

@@ -40,6 +40,7 @@ GROWTH: dict[str, int] = {
     "SwinIRModelLoader": 70,
     "SwinIRRestore": 240,
     "SwinIRRestoreFolder": 70,
+    "SwinIRRestoreVideo": 260,
     "SwinIRSaveFolder": 70,
 }
 """Pixels by which a node becomes higher while it runs: live previews and lines of text."""

@@ -91,27 +91,29 @@ gives a list of images in place of a batch, or run them one after another.
     focus=MIDDLE,
 )
 
-VIDEO_FRAMES = Workflow(
+VIDEO = Workflow(
     "10 Restore a video",
     f"""
 # Restore a video
 
-Press **Run**. The sample picture is made into a short noisy video. **Get Video Components** takes \
-it apart, **Upscale or Restore (SwinIR)** cleans its frames, and **Create Video** puts them \
-together again with the speed, and the sound if there is any, of the original. The result is \
-saved in the folder *output/video*.
+Press **Run**. The sample picture is made into a short noisy video. **Upscale or Restore Video \
+(SwinIR)** cleans it and **Save Video** puts it into the folder *output/video*.
 
 **Your own video**
 
 1. **Load Video**: choose or upload it, then click the title of the node and press Ctrl+M to \
 switch it on.
-2. Connect it to **Get Video Components**, and delete **SwinIR Sample Image** and **Sample video**.
+2. Connect it to **Upscale or Restore Video (SwinIR)**.
+3. Delete all other nodes but **Load SwinIR Model** and **Save Video**. Those of the lower row, \
+which show a frame, would read the whole video into memory.
 
-Begin with a short one: all its frames are in memory at once. A frame of 1920x1080 takes 25 MB, \
-and 100 MB when it is doubled: a minute at 30 frames a second is 45 GB and more. Cut long videos \
-into parts.
+It may be of any length: a few frames are in memory at a time. Sound, speed and colors are kept. \
+If you stop it, the console says where the part that is done lies.
 
 **Load SwinIR Model**: *{DENOISE}* removes noise; *{X2}* doubles the size.
+
+**Upscale or Restore Video (SwinIR)**: *quality (CRF)* and *codec* say how it is saved; leave them \
+for a file that plays everywhere.
 
 {MORE_MODELS}
 """,
@@ -125,29 +127,30 @@ into parts.
                 Node("load", "LoadVideo", values={"file": ""}, room=(LEAST_WIDTH, 110), muted=True),
             ),
             (
-                Node("parts", "GetVideoComponents", links={"video": "made.VIDEO"}),
-                restore("parts.images"),
+                Node(
+                    "restore",
+                    "SwinIRRestoreVideo",
+                    links={"upscale_model": "model.UPSCALE_MODEL", "video": "made.VIDEO"},
+                ),
                 model(DENOISE),
             ),
             (
-                Node("frame", "ImageFromBatch", "A frame before", links={"image": "parts.images"}),
-                Node("same", "ImageFromBatch", "The same after", links={"image": "restore.IMAGE"}),
-                Node(
-                    "join",
-                    "CreateVideo",
-                    links={"images": "restore.IMAGE", "audio": "parts.audio", "fps": "parts.fps"},
-                ),
-            ),
-            (
-                before("frame.IMAGE"),
-                preview("after", "same.IMAGE", "After"),
                 Node(
                     "save",
                     "SaveVideo",
                     values={"filename_prefix": "video/SwinIR"},
-                    links={"video": "join.VIDEO"},
+                    links={"video": "restore.VIDEO"},
                 ),
             ),
+        ),
+        (
+            (Node("frame", "ImageFromBatch", "A frame before", links={"image": "sample.image"}),),
+            (before("frame.IMAGE"),),
+            (
+                Node("parts", "GetVideoComponents", links={"video": "restore.VIDEO"}),
+                Node("same", "ImageFromBatch", "The same after", links={"image": "parts.images"}),
+            ),
+            (preview("after", "same.IMAGE", "After"),),
         ),
     ),
     focus=SPOON,

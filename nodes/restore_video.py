@@ -1,0 +1,235 @@
+"""The node that restores videos."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..swinir_core import Restorer, TileSettings
+from ..swinir_core.restoration.colors import COLORS
+from ..swinir_core.restoration.execution import Job
+from ..swinir_core.restoration.inputs import Inputs, check_inputs
+from ..swinir_core.restoration.planning import RunPlan
+from ..swinir_core.restoration.preview import Preview
+from ..swinir_core.restoration.restorer import GPU_PIXELS_AT_ONCE
+from ..swinir_core.restoration.sizing import TargetSize
+from ..swinir_core.video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
+from . import host
+from .restore import PRECISIONS, find_precision, memory_required, within
+from .runnable import Runnable, to_runnable
+from .tile_settings import TileSettingsType
+
+if TYPE_CHECKING:
+    from ..swinir_core.video_files.reading import Frame, Video
+
+MOST_AT_ONCE = 64
+"""Frames that are restored together at most, however small they are."""
+
+
+class SwinIRRestoreVideo(io.ComfyNode):
+    """Runs an ``UPSCALE_MODEL`` over the frames of a ``VIDEO``, a few in memory at a time."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="SwinIRRestoreVideo",
+            display_name="Upscale or Restore Video (SwinIR)",
+            category="image/upscaling",
+            description=(
+                "Enlarges, denoises or deblocks a video of any length with a SwinIR model: frames "
+                "are read, restored and written a few at a time. Sound, speed and colors are kept."
+            ),
+            search_aliases=["swinir", "video upscale", "upscale video", "denoise video"],
+            inputs=[
+                io.UpscaleModel.Input(
+                    "upscale_model",
+                    tooltip=(
+                        "The model to run, from Load SwinIR Model or the host's own Load Upscale "
+                        "Model. It decides by how much the video is enlarged."
+                    ),
+                ),
+                io.Video.Input(
+                    "video",
+                    tooltip=(
+                        "The video, from Load Video, or from Create Video for frames made in the "
+                        "workflow. Connect Trim Video in between to restore a part, where the host "
+                        "has it."
+                    ),
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="auto",
+                    optional=True,
+                    tooltip=(
+                        "auto computes in half precision on graphics cards made for it and in "
+                        "float32 everywhere else. float32 is exact and takes the most memory. "
+                        "Models of other architectures always run in float32."
+                    ),
+                ),
+                TileSettingsType.Input(
+                    "tile_settings",
+                    optional=True,
+                    tooltip=(
+                        "Connect SwinIR Tile Settings only to change when and how large frames "
+                        "are cut; without it the memory decides."
+                    ),
+                ),
+                io.Combo.Input(
+                    "colors",
+                    options=list(COLORS),
+                    default=COLORS[0],
+                    optional=True,
+                    tooltip=(
+                        "model leaves colors as the model gives them. Choose input where it shifts "
+                        "them: slow changes of color and brightness are then those of the input, "
+                        "and gray videos stay gray."
+                    ),
+                ),
+                io.Combo.Input(
+                    "codec",
+                    options=list(CODECS),
+                    default=Encoding.codec,
+                    optional=True,
+                    tooltip=(
+                        "h264 plays everywhere. h265 and av1 make files of half the size, which "
+                        "older devices and some browsers do not play."
+                    ),
+                ),
+                io.Int.Input(
+                    "crf",
+                    default=Encoding.crf,
+                    min=0,
+                    max=51,
+                    optional=True,
+                    tooltip=(
+                        "Quality of the file: lower is better and larger. 18 can hardly be told "
+                        "from the restored frames; set 23 for smaller files, or 12 to edit the "
+                        "video further."
+                    ),
+                ),
+                io.Combo.Input(
+                    "pixel_format",
+                    options=list(PIXEL_FORMATS),
+                    default=Encoding.pixel_format,
+                    optional=True,
+                    tooltip=(
+                        "yuv420p plays everywhere. Choose 10le to keep the 10 bits of a video that "
+                        "has them, which HDR needs, and 444p to keep fine color and odd sizes; "
+                        "few devices play these with h264."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Video.Output(
+                    tooltip=(
+                        "The restored video, a file in the temp folder of the host. Save Video "
+                        "copies it as it is."
+                    ),
+                ),
+            ],
+        )
+
+    @classmethod
+    @host.plain_errors
+    def execute(
+        cls,
+        upscale_model: Any,
+        video: Any,
+        precision: str = "auto",
+        tile_settings: TileSettings | None = None,
+        colors: str = COLORS[0],
+        codec: str = Encoding.codec,
+        crf: int = Encoding.crf,
+        pixel_format: str = Encoding.pixel_format,
+    ) -> io.NodeOutput:
+        # Only now, because it needs PyAV.
+        from ..swinir_core.video_files.writing import VideoWriter
+
+        host.check_choice("codec", codec, CODECS)
+        host.check_choice("pixel_format", pixel_format, PIXEL_FORMATS)
+        runnable = to_runnable(upscale_model)
+        device = runnable.patcher.load_device
+        dtype = find_precision(precision, runnable.model, device)
+        restorer = Restorer(runnable.model, device, dtype, colors=colors)
+        with host.open_video(video) as source:
+            path = host.temporary_file(".mp4")
+            writer = VideoWriter(path, source, Encoding(codec, crf, pixel_format))
+            plan = load_and_plan(runnable, restorer, source, tile_settings or TileSettings())
+            _say(cls, f"{source.count} frames; for each pass {plan.summary()}")
+            try:
+                with writer:
+                    for frame, pixels in restored(restorer, plan, source):
+                        writer.add(pixels, frame)
+            except BaseException:
+                if writer.kept:
+                    _say(cls, f"stopped; the first {writer.written} frames are in {path}")
+                raise
+        _say(cls, f"{writer.written} frames written", *source.notes, *writer.notes)
+        return io.NodeOutput(host.to_video(path))
+
+
+def load_and_plan(
+    runnable: Runnable, restorer: Restorer, video: Video, tiles: TileSettings
+) -> RunPlan:
+    """Load the model and plan once for all frames: as many together as make it faster."""
+    device = runnable.patcher.load_device
+    # No more than can be run together, because the memory for their results is looked at.
+    most = min(max(GPU_PIXELS_AT_ONCE // (video.height * video.width), 1), MOST_AT_ONCE)
+
+    def frames(count: int) -> Inputs:
+        """Frames that take no memory; in colour, or a gray model would not count the channels."""
+        color = torch.tensor([0.0, 0.5, 1.0])
+        return Inputs(color.expand(count, video.height, video.width, 3), None)
+
+    def load() -> None:
+        available = within(tiles, host.total_memory(device))
+        runnable.load(memory_required(restorer, frames(most), TargetSize(), available))
+
+    load()
+    if restorer.measure(frames(video.count), host.interrupted):
+        load()
+    available = within(tiles, host.free_memory(runnable.patcher))
+    plan = restorer.plan_for(frames(most), available, host.interrupted)
+    whole = len(plan.tiles) == 1
+    at_once = max(plan.at_once // plan.runs_of_an_image, 1) if whole else 1
+    return replace(plan, selected=plan.selected[:at_once])
+
+
+def restored(restorer: Restorer, plan: RunPlan, video: Video) -> Iterator[tuple[Frame, Tensor]]:
+    """Restore the frames of a video, as many together as the plan is for; yield each with its
+    result (sH, sW, 3)."""
+    frames, done = video.frames(), 0
+    progress, preview = host.Progress(), Preview()
+
+    def advance(pixels: int, of: int) -> None:
+        progress.advance(done + len(batch) * pixels / of, max(video.count, done + len(batch)))
+
+    def finished(job: Job) -> None:
+        preview.add(job)
+        if progress.wants_picture():
+            progress.show(preview.picture())
+
+    while batch := list(islice(frames, len(plan.selected))):
+        host.interrupted()
+        inputs = check_inputs(torch.stack([frame.pixels for frame in batch]))
+        fewer = replace(plan, selected=plan.selected[: len(batch)])
+        results = restorer.run(inputs, fewer, advance, host.interrupted, finished)
+        for frame, result in zip(batch, results, strict=True):
+            yield frame, result
+            host.interrupted()
+        done += len(batch)
+
+
+def _say(node: type[io.ComfyNode], *sentences: str) -> None:
+    """Write sentences on the node and into the log."""
+    text = "; ".join(sentences)
+    logging.info("SwinIR Restore: %s", text)
+    host.show_text(node, text)
