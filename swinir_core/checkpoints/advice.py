@@ -1,0 +1,85 @@
+"""The bundled model for what is wrong with a picture, and how much of its result to take.
+
+Strengths are those at which the mixture of a model's result with its input comes closest to the
+original, on photographs halved in size (benchmarks/exactness/look_at_image.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..images.looking import Look
+from .models import ModelInfo
+
+CLEAN_SIGMA, CLEAN_QUALITY = 3.5, 93
+"""Noise up to which, and JPEG quality from which on, a picture is left alone."""
+
+BLURRED = 1.2
+"""Standard deviation of blur from which on enlarging by an exact model gains nothing."""
+
+_STRONGEST = 50
+"""Sigma up to which the denoisers were trained."""
+
+_BOTH_SIGMA, _BOTH_QUALITY = 8.0, 85
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do for a picture."""
+
+    sentence: str
+    """What was found and what to do, for people."""
+
+    model: ModelInfo
+    strength: float
+    """How much of the model's result to take, 0 to 1: the rest is the input."""
+
+    clean: bool
+    """True where nothing is wrong that a model repairs."""
+
+
+def advise(look: Look, models: Sequence[ModelInfo]) -> Advice:
+    """Choose the model for the damage of a picture, of ``models`` only, which must not be empty.
+
+    A model that is missing is replaced by the first of the list, and the sentence says for what
+    there is none.
+    """
+    tasks, scale, found, strength, clean = _wanted(look)
+    for task in tasks:
+        for model in models:
+            if model.task == task and (scale is None or model.scale == scale):
+                part = f" with strength {strength:g}" if strength < 1 else ""
+                what = "If you want it larger, use" if clean else "Use"
+                return Advice(f"{found} {what} {model.title}{part}.", model, strength, clean)
+    return Advice(f"{found} No model here is made for that.", models[0], strength, clean)
+
+
+def _wanted(look: Look) -> tuple[tuple[str, ...], int | None, str, float, bool]:
+    """Tasks of which the first that a model has is wanted, its scale if it matters, what is wrong in
+    a sentence, the strength, and whether nothing is."""
+    noisy = look.sigma >= CLEAN_SIGMA
+    packed = look.jpeg_quality < CLEAN_QUALITY
+    noise, jpeg = f"noise of sigma {look.sigma:.0f}", f"JPEG of quality {look.jpeg_quality}"
+    denoising = ("gray_denoise", "color_denoise") if look.gray else ("color_denoise",)
+    if packed and look.sigma >= _BOTH_SIGMA and look.jpeg_quality < _BOTH_QUALITY:
+        return ("real_sr",), None, f"There are {noise} and {jpeg}.", 1.0, False
+    if look.blur >= BLURRED:
+        worse = [noise] * noisy + [jpeg] * packed
+        also = f", with {' and '.join(worse)}" if worse else ""
+        return ("real_sr",), None, f"Blurred by {look.blur:.1f} pixels{also}.", 1.0, False
+    if noisy and not (packed and look.sigma < _BOTH_SIGMA):
+        beyond = ", more than the models know" if look.sigma > 1.2 * _STRONGEST else ""
+        also = f" and {jpeg}" if packed else ""
+        return denoising, None, f"There is {noise}{also}{beyond}.", _denoising(look), False
+    if packed:
+        strength = round(min((102 - look.jpeg_quality) / 55, 1), 2)
+        tasks = ("gray_jpeg", "color_jpeg") if look.gray else ("color_jpeg",)
+        return tasks, None, f"It was saved as {jpeg}.", strength, False
+    return ("lightweight_sr", "classical_sr"), 2, "It looks clean.", 1.0, True
+
+
+def _denoising(look: Look) -> float:
+    """The strength for models trained for a sigma of 15 and more; gray ones lose more texture."""
+    least, whole = (2, 12) if look.gray else (1, 10)
+    return round(min((look.sigma - least) / (whole - least), 1), 2)
