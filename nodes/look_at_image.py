@@ -91,7 +91,8 @@ class SwinIRLookAtImage(io.ComfyNode):
             raise ValueError("There is no image to look at: the batch is empty.")
         found = look(image[0].float().cpu().numpy())
         advice = advise(found, bundled_models())
-        text = f"{found}\n{advice.sentence}"
+        sentence = advice.sentence(advice.model.title)
+        text = f"{found}\n{sentence}"
         host.show_text(cls, text)
         values = {
             "model_name": BUNDLED + advice.model.title,
@@ -102,4 +103,4 @@ class SwinIRLookAtImage(io.ComfyNode):
         }
         # For whoever runs the graph by the API.
         shown = {"text": [text], **{name: [value] for name, value in values.items()}}
-        return io.NodeOutput(advice.sentence, *values.values(), ui=shown)
+        return io.NodeOutput(sentence, *values.values(), ui=shown)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..images.looking import Look
 from .models import ModelInfo
 
-CLEAN_SIGMA, CLEAN_QUALITY = 3.5, 93
+CLEAN_SIGMA, CLEAN_QUALITY = 4.5, 93
 """Noise up to which, and JPEG quality from which on, a picture is left alone."""
 
 BLURRED = 1.2
@@ -28,8 +28,8 @@ _BOTH_SIGMA, _BOTH_QUALITY = 8.0, 85
 class Advice:
     """What to do for a picture."""
 
-    sentence: str
-    """What was found and what to do, for people."""
+    found: str
+    """What is wrong, as a sentence."""
 
     model: ModelInfo
     strength: float
@@ -38,21 +38,29 @@ class Advice:
     clean: bool
     """True where nothing is wrong that a model repairs."""
 
+    missing: bool = False
+    """True where no model is for that, and ``model`` is only the first."""
+
+    def sentence(self, name: str) -> str:
+        """What was found and what to do, for people who know the model by ``name``."""
+        if self.missing:
+            return f"{self.found} No model here is made for that."
+        use = "If you want it larger, use" if self.clean else "Use"
+        part = f" with strength {self.strength:g}" if self.strength < 1 else ""
+        return f"{self.found} {use} {name}{part}."
+
 
 def advise(look: Look, models: Sequence[ModelInfo]) -> Advice:
     """Choose the model for the damage of a picture, of ``models`` only, which must not be empty.
 
-    A model that is missing is replaced by the first of the list, and the sentence says for what
-    there is none.
+    Where none of them is for it, the advice has the first and says so.
     """
     tasks, scale, found, strength, clean = _wanted(look)
     for task in tasks:
         for model in models:
             if model.task == task and (scale is None or model.scale == scale):
-                part = f" with strength {strength:g}" if strength < 1 else ""
-                what = "If you want it larger, use" if clean else "Use"
-                return Advice(f"{found} {what} {model.title}{part}.", model, strength, clean)
-    return Advice(f"{found} No model here is made for that.", models[0], strength, clean)
+                return Advice(found, model, strength, clean)
+    return Advice(found, models[0], strength, clean, missing=True)
 
 
 def _wanted(look: Look) -> tuple[tuple[str, ...], int | None, str, float, bool]:

@@ -44,7 +44,8 @@ def look(args: argparse.Namespace) -> int:
             else:
                 advice = advise(seen, bundled_models())
                 facts = str(seen).replace("\n", ", ")
-                print(f"{shown(path)}: {facts}\n  {advice.sentence}", file=out)
+                line = advice.sentence(advice.model.name)
+                print(f"{shown(path)}: {facts}\n  {line}", file=out)
                 looks.append(
                     {
                         "file": str(path),

@@ -49,7 +49,7 @@ _EVIDENCE = 60.0
 
 
 def estimate_jpeg_quality(squares: Sequence[np.ndarray]) -> int:
-    """Estimate libjpeg's quality, 1 to 97, of the last JPEG file; 100 where there is no sign of one.
+    """Estimate libjpeg's quality, 1 to 97, of the last JPEG file; 100 without sign of one.
 
     squares: uint8 (h, w, 1 or 3), whose corners lie at multiples of 8 pixels in the picture.
     """
