@@ -9,7 +9,7 @@ from ..swinir_core import bundled_models
 from ..swinir_core.checkpoints.advice import advise
 from ..swinir_core.images.looking import look
 from . import host
-from .model_loader import BUNDLED, model_names
+from .model_loader import BUNDLED
 
 
 class SwinIRLookAtImage(io.ComfyNode):
@@ -49,9 +49,9 @@ class SwinIRLookAtImage(io.ComfyNode):
                     display_name="advice",
                     tooltip="What was found and which model to use, as a sentence.",
                 ),
-                io.Combo.Output(
+                # An older host gives io.Combo.Output another type than the input of the loader.
+                io.Custom("COMBO").Output(
                     display_name="model_name",
-                    options=model_names(),
                     tooltip=(
                         "The model to use. Connect it to model_name of Load SwinIR Model to have "
                         "it loaded; for a clean image it is one that enlarges."

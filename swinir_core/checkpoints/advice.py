@@ -64,8 +64,8 @@ def advise(look: Look, models: Sequence[ModelInfo]) -> Advice:
 
 
 def _wanted(look: Look) -> tuple[tuple[str, ...], int | None, str, float, bool]:
-    """Tasks of which the first that a model has is wanted, its scale if it matters, what is wrong in
-    a sentence, the strength, and whether nothing is."""
+    """Tasks, the one wanted most first, the scale if it matters, what is wrong as a sentence, the
+    strength, and whether nothing is wrong."""
     noisy = look.sigma >= CLEAN_SIGMA
     packed = look.jpeg_quality < CLEAN_QUALITY
     noise, jpeg = f"noise of sigma {look.sigma:.0f}", f"JPEG of quality {look.jpeg_quality}"

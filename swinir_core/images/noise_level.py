@@ -53,11 +53,11 @@ def estimate_noise(squares: Sequence[np.ndarray]) -> float:
     pixels = sum(square.shape[0] * square.shape[1] for square in squares)
     step = max(round((pixels / _MOST_BLOCKS) ** 0.5), 2)
     blocks = np.concatenate([cut_blocks(square, step) for square in squares])
-    lost = ((blocks == 0) | (blocks == 255)).mean(axis=(1, 2, 3)) > _MOST_CLIPPED
+    lost = np.isin(blocks, (0, 255)).mean(axis=(1, 2, 3)) > _MOST_CLIPPED
     coefficients = transform(blocks)
     means = coefficients[..., 0, 0] / BLOCK
     margin = np.minimum(means, 255 - means).min(axis=1)
-    varied = (np.abs(coefficients[..., _ORDER > 0]) > 0.01).any(axis=(1, 2))
+    varied = np.abs(coefficients[..., _ORDER > 0]).max(axis=(1, 2)) > 0.01
     inside = (margin > 1) & ~lost
     if not inside.any() or varied[inside].mean() < 0.5:
         return 0.0

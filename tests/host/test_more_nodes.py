@@ -103,7 +103,12 @@ def test_the_model_that_is_named_is_loaded_and_restores(host: ComfyHost) -> None
         "sample": node("SwinIRSampleImage", picture="coffee", shrink=3, noise=25),
         "look": node("SwinIRLookAtImage", image=link("sample")),
         "loader": node("SwinIRModelLoader", model_name=link("look", 1)),
-        "restore": node("SwinIRRestore", upscale_model=link("loader"), image=link("sample")),
+        "restore": node(
+            "SwinIRRestore",
+            upscale_model=link("loader"),
+            image=link("sample"),
+            strength=link("look", 2),
+        ),
         "preview": node("PreviewImage", images=link("restore")),
         "advice": node("PreviewAny", source=link("look")),
     }
