@@ -6,6 +6,7 @@ from . import host
 from .blend_models import SwinIRBlendModels
 from .image_quality import SwinIRImageQuality
 from .load_folder import SwinIRLoadFolder
+from .look_at_image import SwinIRLookAtImage
 from .model_loader import SwinIRModelLoader
 from .restore import SwinIRRestore
 from .restore_folder import SwinIRRestoreFolder
@@ -27,6 +28,7 @@ class SwinIRExtension(ComfyExtension):
             SwinIRRestore,
             SwinIRSampleImage,
             SwinIRImageQuality,
+            SwinIRLookAtImage,
             SwinIRSaveModel,
             SwinIRBlendModels,
             SwinIRRestoreFolder,

@@ -43,7 +43,8 @@ def parser(version: str) -> argparse.ArgumentParser:
     commands = swinir.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True
     )
-    for add_options in (restore, evaluate, train, info, models, convert, blend, export, benchmark):
+    every = (restore, look, evaluate, train, info, models, convert, blend, export, benchmark)
+    for add_options in every:
         summary, _, text = (inspect.getdoc(add_options) or "").partition("\n\n")
         description, _, examples = text.partition("\n\n")
         command = commands.add_parser(
@@ -165,6 +166,27 @@ def restore(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out images whose results exist, so that a run that was stopped goes on",
     )
+
+
+def look(command: argparse.ArgumentParser) -> None:
+    """Tell what is wrong with image files, and the model to use.
+
+    Estimate noise, JPEG quality and blur from the pixels of each image (of several
+    pages or frames from those of the first) and name the bundled model for them.
+
+    examples:
+      swinir look photo.jpg
+      swinir look holiday/ "scans/*.tif" --json looks.json
+    """
+    add = command.add_argument
+    add(
+        "inputs",
+        metavar="IN",
+        type=not_empty,
+        nargs="+",
+        help="image, folder (searched to any depth) or pattern",
+    )
+    add("--json", **_JSON)
 
 
 def evaluate(command: argparse.ArgumentParser) -> None:

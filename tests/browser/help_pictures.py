@@ -33,7 +33,9 @@ ALL_NODES = Workflow(
         }), Node("show", "PreviewAny", links={"source": "blend.UPSCALE_MODEL"})),
     ), (
         (sample("cat", shrink=2), model(X2)),
-        (Node("tiles", "SwinIRTileSettings"), before()),
+        (Node("tiles", "SwinIRTileSettings"), before(), Node(
+            "look", "SwinIRLookAtImage", links={"image": "sample.image"}
+        )),
         (restore(tile_settings="tiles.tile_settings"), Node(
             "save", "SwinIRSaveModel", links={"upscale_model": "model.UPSCALE_MODEL"}, above=40
         )),

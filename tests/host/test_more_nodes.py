@@ -95,6 +95,32 @@ def test_a_jpeg_quality_of_100_is_none(host: ComfyHost) -> None:
     assert run_for_text(host, graph, "psnr") == ["inf"]
 
 
+# Look at Image
+
+
+def test_the_model_that_is_named_is_loaded_and_restores(host: ComfyHost) -> None:
+    graph = {
+        "sample": node("SwinIRSampleImage", picture="coffee", shrink=3, noise=25),
+        "look": node("SwinIRLookAtImage", image=link("sample")),
+        "loader": node("SwinIRModelLoader", model_name=link("look", 1)),
+        "restore": node(
+            "SwinIRRestore",
+            upscale_model=link("loader"),
+            image=link("sample"),
+            strength=link("look", 2),
+        ),
+        "preview": node("PreviewImage", images=link("restore")),
+        "advice": node("PreviewAny", source=link("look")),
+    }
+    (advice,) = run_for_text(host, graph, "advice")
+    assert "noise of sigma 2" in advice
+    assert advice.endswith("Use denoise color (light).")
+    found = host.run(graph).found("look")
+    assert found["model_name"] == ["bundled/denoise color (light)"]
+    assert found["sigma"] == [pytest.approx(25, rel=0.2)]
+    assert found["text"][0].endswith(advice)
+
+
 # Image Quality
 
 

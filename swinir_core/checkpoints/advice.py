@@ -1,0 +1,93 @@
+"""The bundled model for what is wrong with a picture, and how much of its result to take.
+
+Strengths are those at which the mixture of a model's result with its input comes closest to the
+original, on photographs halved in size (benchmarks/exactness/look_at_image.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..images.looking import Look
+from .models import ModelInfo
+
+CLEAN_SIGMA, CLEAN_QUALITY = 4.5, 93
+"""Noise up to which, and JPEG quality from which on, a picture is left alone."""
+
+BLURRED = 1.2
+"""Standard deviation of blur from which on enlarging by an exact model gains nothing."""
+
+_STRONGEST = 50
+"""Sigma up to which the denoisers were trained."""
+
+_BOTH_SIGMA, _BOTH_QUALITY = 8.0, 85
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do for a picture."""
+
+    found: str
+    """What is wrong, as a sentence."""
+
+    model: ModelInfo
+    strength: float
+    """How much of the model's result to take, 0 to 1: the rest is the input."""
+
+    clean: bool
+    """True where nothing is wrong that a model repairs."""
+
+    missing: bool = False
+    """True where no model is for that, and ``model`` is only the first."""
+
+    def sentence(self, name: str) -> str:
+        """What was found and what to do, for people who know the model by ``name``."""
+        if self.missing:
+            return f"{self.found} No model here is made for that."
+        use = "If you want it larger, use" if self.clean else "Use"
+        part = f" with strength {self.strength:g}" if self.strength < 1 else ""
+        return f"{self.found} {use} {name}{part}."
+
+
+def advise(look: Look, models: Sequence[ModelInfo]) -> Advice:
+    """Choose the model for the damage of a picture, of ``models`` only, which must not be empty.
+
+    Where none of them is for it, the advice has the first and says so.
+    """
+    tasks, scale, found, strength, clean = _wanted(look)
+    for task in tasks:
+        for model in models:
+            if model.task == task and (scale is None or model.scale == scale):
+                return Advice(found, model, strength, clean)
+    return Advice(found, models[0], strength, clean, missing=True)
+
+
+def _wanted(look: Look) -> tuple[tuple[str, ...], int | None, str, float, bool]:
+    """Tasks, the one wanted most first, the scale if it matters, what is wrong as a sentence, the
+    strength, and whether nothing is wrong."""
+    noisy = look.sigma >= CLEAN_SIGMA
+    packed = look.jpeg_quality < CLEAN_QUALITY
+    noise, jpeg = f"noise of sigma {look.sigma:.0f}", f"JPEG of quality {look.jpeg_quality}"
+    denoising = ("gray_denoise", "color_denoise") if look.gray else ("color_denoise",)
+    if packed and look.sigma >= _BOTH_SIGMA and look.jpeg_quality < _BOTH_QUALITY:
+        return ("real_sr",), None, f"There are {noise} and {jpeg}.", 1.0, False
+    if look.blur >= BLURRED:
+        worse = [noise] * noisy + [jpeg] * packed
+        also = f", with {' and '.join(worse)}" if worse else ""
+        return ("real_sr",), None, f"Blurred by {look.blur:.1f} pixels{also}.", 1.0, False
+    if noisy and not (packed and look.sigma < _BOTH_SIGMA):
+        beyond = ", more than the models know" if look.sigma > 1.2 * _STRONGEST else ""
+        also = f" and {jpeg}" if packed else ""
+        return denoising, None, f"There is {noise}{also}{beyond}.", _denoising(look), False
+    if packed:
+        strength = round(min((102 - look.jpeg_quality) / 55, 1), 2)
+        tasks = ("gray_jpeg", "color_jpeg") if look.gray else ("color_jpeg",)
+        return tasks, None, f"It was saved as {jpeg}.", strength, False
+    return ("lightweight_sr", "classical_sr"), 2, "It looks clean.", 1.0, True
+
+
+def _denoising(look: Look) -> float:
+    """The strength for models trained for a sigma of 15 and more; gray ones lose more texture."""
+    least, whole = (2, 12) if look.gray else (1, 10)
+    return round(min((look.sigma - least) / (whole - least), 1), 2)
