@@ -68,10 +68,12 @@ class SwinIRRestoreVideo(io.ComfyNode):
                     options=list(PRECISIONS),
                     default="auto",
                     optional=True,
+                    **host.advanced(io.Combo.Input),
                     tooltip=(
                         "auto computes in half precision on graphics cards made for it and in "
                         "float32 everywhere else. float32 is exact and takes the most memory. "
-                        "Models of other architectures always run in float32."
+                        "Choose it for models of other architectures too where fine detail has to "
+                        "be exact. Those that do not work in half precision run in float32."
                     ),
                 ),
                 TileSettingsType.Input(
