@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..images.looking import Look
 from .models import ModelInfo
 
@@ -20,6 +22,12 @@ BLURRED = 1.2
 
 _STRONGEST = 50
 """Sigma up to which the denoisers were trained."""
+
+_COLOR_PARTS = {2: 0.1, 5: 0.45, 8: 0.7, 10: 0.8, 20: 1.0}
+_GRAY_PARTS = {2: 0.05, 5: 0.3, 8: 0.55, 10: 0.7, 20: 1.0}
+_JPEG_PARTS = {35: 1.0, 60: 0.75, 75: 0.6, 85: 0.4, 95: 0.15}
+"""Strengths by sigma and by quality: models take away too much where damage is lighter than what
+they were trained for, sigma of 15 and more and quality of 40 and less."""
 
 _BOTH_SIGMA, _BOTH_QUALITY = 8.0, 85
 
@@ -79,15 +87,15 @@ def _wanted(look: Look) -> tuple[tuple[str, ...], int | None, str, float, bool]:
     if noisy and not (packed and look.sigma < _BOTH_SIGMA):
         beyond = ", more than the models know" if look.sigma > 1.2 * _STRONGEST else ""
         also = f" and {jpeg}" if packed else ""
-        return denoising, None, f"There is {noise}{also}{beyond}.", _denoising(look), False
+        strength = _part(_GRAY_PARTS if look.gray else _COLOR_PARTS, look.sigma)
+        return denoising, None, f"There is {noise}{also}{beyond}.", strength, False
     if packed:
-        strength = round(min((102 - look.jpeg_quality) / 55, 1), 2)
+        strength = _part(_JPEG_PARTS, look.jpeg_quality)
         tasks = ("gray_jpeg", "color_jpeg") if look.gray else ("color_jpeg",)
         return tasks, None, f"It was saved as {jpeg}.", strength, False
     return ("lightweight_sr", "classical_sr"), 2, "It looks clean.", 1.0, True
 
 
-def _denoising(look: Look) -> float:
-    """The strength for models trained for a sigma of 15 and more; gray ones lose more texture."""
-    least, whole = (2, 12) if look.gray else (1, 10)
-    return round(min((look.sigma - least) / (whole - least), 1), 2)
+def _part(parts: dict[int, float], level: float) -> float:
+    """The strength between those of ``parts``, a multiple of 0.05 as in the widget."""
+    return round(float(np.interp(level, list(parts), list(parts.values()))) * 20) / 20
