@@ -192,9 +192,12 @@ def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
     core = sys.modules[f"{pack.__name__.rpartition('.')[0]}.swinir_core"]
     check_inputs = sys.modules[f"{core.__name__}.restoration.inputs"].check_inputs
 
-    def required(images: torch.Tensor, tiles: Any, total: int) -> int:
-        memory_required = sys.modules[f"{pack.__name__}.restore"].memory_required
-        return memory_required(restorer, check_inputs(images), tiles, total)
+    size = sys.modules[f"{core.__name__}.restoration.sizing"].TargetSize
+
+    def required(images: torch.Tensor, tiles: Any, total: int, *target: Any) -> int:
+        module = sys.modules[f"{pack.__name__}.restore"]
+        tiles = module.within(tiles, total)
+        return module.memory_required(restorer, check_inputs(images), size(*target), tiles)
 
     restorer = core.Restorer(foreign.model, "cpu", torch.float32)
     images, settings = torch.zeros(1, 1000, 1200, 3), core.TileSettings()
@@ -205,6 +208,8 @@ def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
     assert restorer.estimate_memory(80, 80) <= tiled <= restorer.estimate_memory(96, 96)
     frames = required(torch.zeros(8, 16, 16, 3), settings, whole)
     assert frames == restorer.estimate_memory(16, 16, 8)
+    twice = required(torch.zeros(1, 16, 24, 3), settings, whole, "factor", 3.0)
+    assert twice == restorer.estimate_memory(32, 48)
     restorer = core.Restorer(load("gray.safetensors").model, "cpu", torch.float32)
     channels = required(torch.rand(1, 16, 16, 4), settings, whole)
     assert channels == restorer.estimate_memory(16, 16, 3)
