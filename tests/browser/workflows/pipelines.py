@@ -264,8 +264,6 @@ once; *at_once* takes a part of them. Here they enlarge the samples plainly, to 
                     {"upscale_method": "bicubic", "scale_by": 2.0},
                     {"image": "load.images"},
                 ),
-            ),
-            (
                 Node(
                     "before",
                     "SwinIRSaveFolder",
