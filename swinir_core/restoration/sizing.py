@@ -26,7 +26,7 @@ SIZES = ("model", "factor", "longer side", "megapixels")
 """``model``: larger by the model's scale; ``factor``: larger by a number; ``longer side``: that
 many pixels; ``megapixels``: that many millions of pixels in all."""
 
-_ROW_BYTES = 2**29
+_ROW_BYTES = 2**27
 """Memory that a row of tiles takes at most beside the model where its result is resized; more where
 the resized result is larger than that."""
 
