@@ -1,4 +1,4 @@
-"""What the nodes that read and write folders of pictures have in common."""
+"""Inputs, checks and reports of the nodes that read and write folders of pictures."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Saving:
 
 
 class Outcome:
-    """What became of the pictures of a folder; what failed is in the console when it happens."""
+    """Report on the pictures of a folder; failures are in the console when they happen."""
 
     def __init__(self, node: type[io.ComfyNode]) -> None:
         self._node = node

@@ -22,12 +22,14 @@ from ..swinir_core.restoration.restorer import GPU_PIXELS_AT_ONCE
 from ..swinir_core.restoration.sizing import TargetSize
 from ..swinir_core.video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
 from . import host
-from .restore import PRECISIONS, find_precision, memory_required, within
+from .restore import SwinIRRestore, find_precision, memory_required, within
 from .runnable import Runnable, to_runnable
-from .tile_settings import TileSettingsType
 
 if TYPE_CHECKING:
     from ..swinir_core.video_files.reading import Frame, Video
+
+SHARED = ("precision", "tile_settings", "colors")
+"""Inputs that are those of the restore node."""
 
 MOST_AT_ONCE = 64
 """Frames that are restored together at most, however small they are."""
@@ -63,38 +65,7 @@ class SwinIRRestoreVideo(io.ComfyNode):
                         "has it."
                     ),
                 ),
-                io.Combo.Input(
-                    "precision",
-                    options=list(PRECISIONS),
-                    default="auto",
-                    optional=True,
-                    **host.advanced(io.Combo.Input),
-                    tooltip=(
-                        "auto computes in half precision on graphics cards made for it and in "
-                        "float32 everywhere else. float32 is exact and takes the most memory. "
-                        "Choose it for models of other architectures too where fine detail has to "
-                        "be exact. Those that do not work in half precision run in float32."
-                    ),
-                ),
-                TileSettingsType.Input(
-                    "tile_settings",
-                    optional=True,
-                    tooltip=(
-                        "Connect SwinIR Tile Settings only to change when and how large frames "
-                        "are cut; without it the memory decides."
-                    ),
-                ),
-                io.Combo.Input(
-                    "colors",
-                    options=list(COLORS),
-                    default=COLORS[0],
-                    optional=True,
-                    tooltip=(
-                        "model leaves colors as the model gives them. Choose input where it shifts "
-                        "them: slow changes of color and brightness are then those of the input, "
-                        "and gray videos stay gray."
-                    ),
-                ),
+                *(option for option in SwinIRRestore.define_schema().inputs if option.id in SHARED),
                 io.Combo.Input(
                     "codec",
                     options=list(CODECS),

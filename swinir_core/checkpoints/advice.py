@@ -34,14 +34,14 @@ _BOTH_SIGMA, _BOTH_QUALITY = 8.0, 85
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do for a picture."""
+    """Model and strength for a picture."""
 
     found: str
-    """What is wrong, as a sentence."""
+    """The damage, as a sentence."""
 
     model: ModelInfo
     strength: float
-    """How much of the model's result to take, 0 to 1: the rest is the input."""
+    """Share of the model's result, 0 to 1; the rest is the input."""
 
     clean: bool
     """True where nothing is wrong that a model repairs."""
@@ -50,7 +50,7 @@ class Advice:
     """True where no model is for that, and ``model`` is only the first."""
 
     def sentence(self, name: str) -> str:
-        """What was found and what to do, for people who know the model by ``name``."""
+        """The damage and the advice, for people who know the model by ``name``."""
         if self.missing:
             return f"{self.found} No model here is made for that."
         use = "If you want it larger, use" if self.clean else "Use"

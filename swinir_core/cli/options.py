@@ -76,13 +76,7 @@ def restore(command: argparse.ArgumentParser) -> None:
       torchrun --nproc_per_node 2 -m swinir_core restore holiday/ -o restored/ --resume
     """
     add = command.add_argument
-    add(
-        "inputs",
-        metavar="IN",
-        type=not_empty,
-        nargs="+",
-        help="image, folder (searched to any depth) or pattern",
-    )
+    add("inputs", **_IMAGES)
     add(
         "-o",
         "--output",
@@ -179,13 +173,7 @@ def look(command: argparse.ArgumentParser) -> None:
       swinir look holiday/ "scans/*.tif" --json looks.json
     """
     add = command.add_argument
-    add(
-        "inputs",
-        metavar="IN",
-        type=not_empty,
-        nargs="+",
-        help="image, folder (searched to any depth) or pattern",
-    )
+    add("inputs", **_IMAGES)
     add("--json", **_JSON)
 
 
@@ -493,6 +481,12 @@ def _matched(pattern: str, text: str, expected: str) -> str:
 
 
 # The options of several commands.
+_IMAGES: dict[str, Any] = {
+    "metavar": "IN",
+    "type": not_empty,
+    "nargs": "+",
+    "help": "image, folder (searched to any depth) or pattern",
+}
 _MODEL: dict[str, Any] = {
     "type": not_empty,
     "help": "model file, or the name of a bundled model (default: see swinir models)",

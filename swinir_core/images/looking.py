@@ -1,4 +1,4 @@
-"""What is wrong with a picture, told from its pixels alone."""
+"""Damage of a picture, estimated from its pixels alone."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ more of it changes nothing."""
 
 
 def continued(image: Tensor, margin: int, side: int) -> Tensor:
-    """Continue an image beyond both edges of a side, 0 or 1, by its pixels at the opposite edge."""
+    """Continue an image beyond both edges of a side, one of its dimensions, by ``margin`` pixels of
+    the opposite edge."""
     length = image.shape[side]
     seen = torch.arange(-margin, length + margin, device=image.device) % length
     return image.index_select(side, seen)

@@ -20,6 +20,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..images.neighbours import continued
 from ..reports import Report, to_nobody
 from .windows import (
     NOT_WRAPPED,
@@ -384,9 +385,7 @@ class WindowPlan:
         """Continue an image (B, C, H, W) by ``margin`` pixels beyond the edges that are wrapped."""
         for dim, wrapped in zip((2, 3), self.wrapped, strict=True):
             if wrapped:
-                side = image.shape[dim]
-                seen = torch.arange(-margin, side + margin, device=image.device) % side
-                image = image.index_select(dim, seen)
+                image = continued(image, margin, dim)
         return image
 
     def inside(self, image: Tensor, margin: int) -> Tensor:

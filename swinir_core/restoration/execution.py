@@ -14,7 +14,7 @@ from torch import Tensor
 from ..devices import is_out_of_memory, release_cached_memory
 from ..errors import Cancelled, PrecisionError
 from ..images.color import rgb_to_gray
-from .edges import positions
+from ..images.neighbours import continued
 from .image_model import ImageModel
 from .planning import RunPlan
 from .tiles import Tile, plan_fitting
@@ -203,8 +203,7 @@ class Run:
         kept = []
         for side, wrapped in enumerate(self.plan.wrapped):
             length, beyond = pixels.shape[side], margin * wrapped
-            seen = positions(-beyond, length + beyond, length, wrapped)
-            pixels = pixels.index_select(side, seen.to(pixels.device))
+            pixels = continued(pixels, beyond, side)
             kept.append(slice(beyond * scale, (beyond + length) * scale))
         return self._restore_in_smaller_tiles(pixels, share)[tuple(kept)]
 

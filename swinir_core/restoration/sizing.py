@@ -300,18 +300,19 @@ def restore_to_size(
     check_result(batch, *target, channels)
     out = torch.zeros(batch, *target, channels)
     masks = [None] * batch if inputs.mask is None else inputs.mask.expand(batch, -1, -1)
-    for number, (image, result, mask) in enumerate(zip(images, out, masks, strict=True)):
-        sized = Sized(restorer, Held.of(image), size, tiles, mask)
+    with restorer.model.reusing_plans():
+        for number, (image, result, mask) in enumerate(zip(images, out, masks, strict=True)):
+            sized = Sized(restorer, Held.of(image), size, tiles, mask)
 
-        def advance(done: int, total: int, number: int = number) -> None:
-            if progress is not None:
-                progress(number * total + done, batch * total)
+            def advance(done: int, total: int, number: int = number) -> None:
+                if progress is not None:
+                    progress(number * total + done, batch * total)
 
-        start = 0
-        for band in sized.bands(advance, cancelled):
-            stop = start + len(band)
-            result[start:stop] = torch.from_numpy(band)
-            if finished is not None:
-                finished(image, result, start, stop)
-            start = stop
+            start = 0
+            for band in sized.bands(advance, cancelled):
+                stop = start + len(band)
+                result[start:stop] = torch.from_numpy(band)
+                if finished is not None:
+                    finished(image, result, start, stop)
+                start = stop
     return out
