@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from ..swinir_core.restoration.edges import EDGES
 from ..swinir_core.restoration.execution import Job
 from ..swinir_core.restoration.image_model import ImageModel
 from ..swinir_core.restoration.inputs import Inputs, check_inputs
+from ..swinir_core.restoration.planning import RunPlan
 from ..swinir_core.restoration.preview import Preview
 from ..swinir_core.restoration.sizing import SIZES, Sized, TargetSize, restore_to_size
 from ..swinir_core.restoration.transparency import ALPHAS
@@ -218,9 +220,11 @@ class Restoration:
         size: str = SIZES[0],
         size_value: float = TargetSize().value,
         strength: float = 1.0,
+        multiple: int = 1,
     ) -> None:
-        """The arguments are the inputs of the node. Raises ``ValueError`` naming a wrong one."""
-        self.target = TargetSize(size, size_value)
+        """The arguments are the inputs of the node, and ``multiple`` is that of a ``TargetSize``.
+        Raises ``ValueError`` naming a wrong one."""
+        self.target = TargetSize(size, size_value, multiple)
         self.runnable = to_runnable(upscale_model)
         self.tiles = tile_settings or TileSettings()
         model, self.device = self.runnable.model, self.runnable.patcher.load_device
@@ -235,12 +239,32 @@ class Restoration:
 
         Returns (B, sH, sW, C) float32 in 0..1 on the CPU. Raises what a ``Restorer`` does.
         """
-        inputs, restorer, target = check_inputs(image, mask, True), self.restorer, self.target
+        inputs = check_inputs(image, mask, True)
+        plan = self.plan(inputs, inputs)
+        logging.info("%s: %s", self.name, plan.summary())
+        return self.restore(inputs, plan, progress, progress.advance)
+
+    def plan(self, inputs: Inputs, in_all: Inputs) -> RunPlan | Sized:
+        """Load the model and plan a run over ``inputs``, which are a part of the images that there
+        are ``in_all``."""
         # Anything may have been evicted since the last run, so the model is requested every time.
         self._load(inputs)
-        if restorer.measure(inputs, host.interrupted):
+        if self.restorer.measure(in_all, host.interrupted):
             self._load(inputs)
         tiles = within(self.tiles, host.free_memory(self.runnable.patcher))
+        if self.target.is_of_model(inputs, self.runnable.model.scale):
+            return self.restorer.plan_for(inputs, tiles, host.interrupted)
+        return Sized.of_first(self.restorer, inputs, self.target, tiles)
+
+    def restore(
+        self,
+        inputs: Inputs,
+        plan: RunPlan | Sized,
+        progress: host.Progress,
+        advance: Callable[[int, int], None],
+    ) -> Tensor:
+        """Restore images as ``plan`` says; ``advance`` is called with the pixels done and in all,
+        ``progress`` shows what is finished."""
         preview = Preview()
 
         def show() -> None:
@@ -255,15 +279,10 @@ class Restoration:
             preview.add_rows(image, result, start, stop)
             show()
 
-        if target.is_of_model(inputs, self.runnable.model.scale):
-            plan = restorer.plan_for(inputs, tiles, host.interrupted)
-            logging.info("%s: %s", self.name, plan.summary())
-            run = partial(restorer.run, inputs, plan, finished=finished)
-        else:
-            sized = Sized.of_first(restorer, inputs, target, tiles)
-            logging.info("%s: %s", self.name, sized.summary())
-            run = partial(restore_to_size, restorer, inputs, target, tiles, finished=finished_rows)
-        return run(progress=progress.advance, cancelled=host.interrupted)
+        if isinstance(plan, Sized):
+            run = partial(restore_to_size, self.restorer, inputs, self.target, plan.tiles)
+            return run(advance, host.interrupted, finished_rows)
+        return self.restorer.run(inputs, plan, advance, host.interrupted, finished)
 
     def _load(self, inputs: Inputs) -> None:
         tiles = within(self.tiles, host.total_memory(self.device))

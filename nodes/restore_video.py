@@ -12,24 +12,21 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core import Restorer, TileSettings
-from ..swinir_core.restoration.colors import COLORS
-from ..swinir_core.restoration.execution import Job
 from ..swinir_core.restoration.inputs import Inputs, check_inputs
 from ..swinir_core.restoration.planning import RunPlan
-from ..swinir_core.restoration.preview import Preview
 from ..swinir_core.restoration.restorer import GPU_PIXELS_AT_ONCE
-from ..swinir_core.restoration.sizing import TargetSize
+from ..swinir_core.restoration.sizing import SIZES, Sized
 from ..swinir_core.video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
 from . import host
-from .restore import SwinIRRestore, find_precision, memory_required, within
-from .runnable import Runnable, to_runnable
+from .restore import Restoration, SwinIRRestore
 
 if TYPE_CHECKING:
     from ..swinir_core.video_files.reading import Frame, Video
 
 SHARED = ("precision", "tile_settings", "colors")
-"""Inputs that are those of the restore node."""
+SHARED_LATER = ("edges", "size", "size_value", "strength")
+"""Inputs that are those of the restore node; the second behind those of the file, because saved
+workflows keep values by position."""
 
 MOST_AT_ONCE = 64
 """Frames that are restored together at most, however small they are."""
@@ -40,6 +37,7 @@ class SwinIRRestoreVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        of_restore = {option.id: option for option in SwinIRRestore.define_schema().inputs}
         return host.schema(
             node_id="SwinIRRestoreVideo",
             display_name="Upscale or Restore Video (SwinIR)",
@@ -65,7 +63,7 @@ class SwinIRRestoreVideo(io.ComfyNode):
                         "has it."
                     ),
                 ),
-                *(option for option in SwinIRRestore.define_schema().inputs if option.id in SHARED),
+                *(of_restore[name] for name in SHARED),
                 io.Combo.Input(
                     "codec",
                     options=list(CODECS),
@@ -99,6 +97,7 @@ class SwinIRRestoreVideo(io.ComfyNode):
                         "few devices play these with h264."
                     ),
                 ),
+                *(of_restore[name] for name in SHARED_LATER),
             ],
             outputs=[
                 io.Video.Output(
@@ -116,30 +115,28 @@ class SwinIRRestoreVideo(io.ComfyNode):
         cls,
         upscale_model: Any,
         video: Any,
-        precision: str = "auto",
-        tile_settings: TileSettings | None = None,
-        colors: str = COLORS[0],
         codec: str = Encoding.codec,
         crf: int = Encoding.crf,
         pixel_format: str = Encoding.pixel_format,
+        **options: Any,
     ) -> io.NodeOutput:
         # Only now, because it needs PyAV.
         from ..swinir_core.video_files.writing import VideoWriter
 
         host.check_choice("codec", codec, CODECS)
         host.check_choice("pixel_format", pixel_format, PIXEL_FORMATS)
-        runnable = to_runnable(upscale_model)
-        device = runnable.patcher.load_device
-        dtype = find_precision(precision, runnable.model, device)
-        restorer = Restorer(runnable.model, device, dtype, colors=colors)
+        encoding = Encoding(codec, crf, pixel_format)
+        # What is larger by the model's scale is not resized for the codec.
+        multiple = 1 if options.get("size", SIZES[0]) == SIZES[0] else encoding.multiple
+        restoration = Restoration(upscale_model, multiple=multiple, **options)
         with host.open_video(video) as source:
             path = host.temporary_file(".mp4")
-            writer = VideoWriter(path, source, Encoding(codec, crf, pixel_format))
-            plan = load_and_plan(runnable, restorer, source, tile_settings or TileSettings())
+            writer = VideoWriter(path, source, encoding)
+            plan, at_once = plan_frames(restoration, source)
             _say(cls, f"{source.count} frames; for each pass {plan.summary()}")
             try:
                 with writer:
-                    for frame, pixels in restored(restorer, plan, source):
+                    for frame, pixels in restored(restoration, plan, at_once, source):
                         writer.add(pixels, frame)
             except BaseException:
                 if writer.kept:
@@ -149,11 +146,9 @@ class SwinIRRestoreVideo(io.ComfyNode):
         return io.NodeOutput(host.to_video(path))
 
 
-def load_and_plan(
-    runnable: Runnable, restorer: Restorer, video: Video, tiles: TileSettings
-) -> RunPlan:
-    """Load the model and plan once for all frames: as many together as make it faster."""
-    device = runnable.patcher.load_device
+def plan_frames(restoration: Restoration, video: Video) -> tuple[RunPlan | Sized, int]:
+    """Load the model and plan once for all frames. Returns the plan of a pass and its frames: as
+    many together as make it faster."""
     # No more than can be run together, because the memory for their results is looked at.
     most = min(max(GPU_PIXELS_AT_ONCE // (video.height * video.width), 1), MOST_AT_ONCE)
 
@@ -162,39 +157,30 @@ def load_and_plan(
         color = torch.tensor([0.0, 0.5, 1.0])
         return Inputs(color.expand(count, video.height, video.width, 3), None)
 
-    def load() -> None:
-        available = within(tiles, host.total_memory(device))
-        runnable.load(memory_required(restorer, frames(most), TargetSize(), available))
-
-    load()
-    if restorer.measure(frames(video.count), host.interrupted):
-        load()
-    available = within(tiles, host.free_memory(runnable.patcher))
-    plan = restorer.plan_for(frames(most), available, host.interrupted)
+    plan = restoration.plan(frames(most), frames(video.count))
+    if isinstance(plan, Sized):
+        return plan, 1
     whole = len(plan.tiles) == 1
     at_once = max(plan.at_once // plan.runs_of_an_image, 1) if whole else 1
-    return replace(plan, selected=plan.selected[:at_once])
+    return replace(plan, selected=plan.selected[:at_once]), at_once
 
 
-def restored(restorer: Restorer, plan: RunPlan, video: Video) -> Iterator[tuple[Frame, Tensor]]:
-    """Restore the frames of a video, as many together as the plan is for; yield each with its
-    result (sH, sW, 3)."""
-    frames, done = video.frames(), 0
-    progress, preview = host.Progress(), Preview()
+def restored(
+    restoration: Restoration, plan: RunPlan | Sized, at_once: int, video: Video
+) -> Iterator[tuple[Frame, Tensor]]:
+    """Restore the frames of a video, ``at_once`` together; yield each with its result
+    (h, w, 3)."""
+    frames, done, progress = video.frames(), 0, host.Progress()
 
     def advance(pixels: int, of: int) -> None:
         progress.advance(done + len(batch) * pixels / of, max(video.count, done + len(batch)))
 
-    def finished(job: Job) -> None:
-        preview.add(job)
-        if progress.wants_picture():
-            progress.show(preview.picture())
-
-    while batch := list(islice(frames, len(plan.selected))):
+    while batch := list(islice(frames, at_once)):
         host.interrupted()
         inputs = check_inputs(torch.stack([frame.pixels for frame in batch]))
-        fewer = replace(plan, selected=plan.selected[: len(batch)])
-        results = restorer.run(inputs, fewer, advance, host.interrupted, finished)
+        if isinstance(plan, RunPlan):  # The last frames may be fewer.
+            plan = replace(plan, selected=plan.selected[: len(batch)])
+        results = restoration.restore(inputs, plan, progress, advance)
         for frame, result in zip(batch, results, strict=True):
             yield frame, result
             host.interrupted()

@@ -41,6 +41,9 @@ class TargetSize:
     value: float = 2.0
     """Factor, pixels or megapixels, above 0; without effect in the way ``model``."""
 
+    multiple: int = 1
+    """Of which both sides are multiples: 2 for codecs that take even sizes only."""
+
     def __post_init__(self) -> None:
         if self.way not in SIZES:
             raise ValueError(f"size must be one of {', '.join(SIZES)}, got {self.way!r}.")
@@ -48,7 +51,8 @@ class TargetSize:
             raise ValueError(f"size: {self.way} must be a number above 0, got {self.value}.")
 
     def of(self, height: int, width: int, scale: int) -> tuple[int, int]:
-        """Find height and width of the result of an image: each side rounded half up, at least 1.
+        """Find height and width of the result of an image: each side rounded half up to a multiple
+        of ``multiple``, at least that.
 
         Args:
             height, width: Of the image, in pixels.
@@ -61,8 +65,11 @@ class TargetSize:
             "longer side": value / max(height, width),
             "megapixels": Fraction(math.sqrt(value * 10**6 / (height * width))),
         }[self.way]
-        half = Fraction(1, 2)
-        return max(math.floor(height * factor + half), 1), max(math.floor(width * factor + half), 1)
+        height, width = (
+            max(math.floor(side * factor / self.multiple + Fraction(1, 2)), 1) * self.multiple
+            for side in (height, width)
+        )
+        return height, width
 
     def is_of_model(self, inputs: Inputs, scale: int) -> bool:
         """Tell whether results of a model of ``scale`` have this size as they are."""
@@ -122,6 +129,7 @@ class Sized:
                 the input of the next.
         """
         self.restorer, self.picture, self.allocate = restorer, picture, allocate
+        self.tiles = tiles or TileSettings()
         height, width, channels = picture.shape
         self.scale = restorer.model.scale
         self.target = (size or TargetSize()).of(height, width, self.scale)

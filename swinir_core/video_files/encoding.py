@@ -37,6 +37,11 @@ class Encoding:
         """Bits of each of the three numbers of a pixel."""
         return 10 if self.pixel_format.endswith("10le") else 8
 
+    @property
+    def multiple(self) -> int:
+        """Pixels of which both sides of a frame must be multiples."""
+        return 2 if "420" in self.pixel_format else 1  # One number of chroma for 2x2 pixels.
+
     def check(self, hdr: str = "") -> None:
         """Raise ``ImageError`` where no video can be encoded so, or none of a high dynamic range
         that is named ``hdr``."""

@@ -65,10 +65,10 @@ class VideoWriter:
             raise self._explained(error) from error
 
     def _add(self, pixels: Tensor, frame: Frame) -> None:
-        pixel_format = self.encoding.pixel_format
-        if "420" in pixel_format:  # One number of chroma for 2x2 pixels.
+        pixel_format, multiple = self.encoding.pixel_format, self.encoding.multiple
+        if multiple > 1:
             height, width, _ = pixels.shape
-            beyond = (0, width % 2, 0, height % 2)
+            beyond = (0, -width % multiple, 0, -height % multiple)
             pixels = F.pad(pixels.movedim(-1, 0)[None], beyond, mode="replicate")[0].movedim(0, -1)
             if any(beyond) and self._output is None:
                 self.notes.append(

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import swinir_core as sc
+from swinir_core.restoration.inputs import check_inputs
+from swinir_core.restoration.sizing import TargetSize, restore_to_size
 from tests.host.comfy_host import ComfyHost, Result
 from tests.host.conftest import find_home, save, tiny_model
 from tests.host.graphs import Node, link, node, ours, tiled
@@ -123,6 +125,33 @@ def test_defaults_play_everywhere_and_tiles_are_as_set(
     expected = sc.Restorer(model)(pictures, tiles=tiles).numpy() * 255
     assert np.abs(luma(pictures_of(file)) - luma(expected)).mean() < 3
     assert "3 frames written" in host.new_log()
+
+
+SIZES = {
+    "odd sides": (TargetSize("longer side", 101), "yuv444p", (75, 101)),
+    "even sides for the format": (TargetSize("longer side", 101, 2), "yuv420p", (74, 102)),
+    "several runs": (TargetSize("factor", 3, 2), "yuv420p", (138, 186)),
+    "the model's size": (TargetSize(), "yuv444p", (92, 124)),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_size_strength_and_edges_are_those_of_the_restore_node(
+    host: ComfyHost, model: sc.SwinIR, source: Path, name: str
+) -> None:
+    size, pixel_format, sides = SIZES[name]
+    write_video(source, 3, (62, 46), "libx264", "yuv444p", colorspace=1)
+    inputs = {"size": size.way, "size_value": size.value, "strength": 0.7, "edges": "wrapped"}
+
+    encoding = {**EXACT, "pixel_format": pixel_format}
+    result = host.run(restoring(loaded(source), **encoding, **inputs))
+
+    restorer = sc.Restorer(model, edges="wrapped", strength=0.7)
+    frames = check_inputs(torch.from_numpy(pictures_of(source)) / 255)
+    expected = luma(restore_to_size(restorer, frames, size).numpy() * 255)
+    file = pictures_of(saved(host, result))
+    assert file.shape[1:3] == sides
+    assert np.abs(luma(file) - expected).mean() < (1 if pixel_format == "yuv444p" else 2)
 
 
 def test_frames_and_sound_in_memory(host: ComfyHost, model: sc.SwinIR, source: Path) -> None:

@@ -58,6 +58,20 @@ def test_size(
 
 
 @pytest.mark.parametrize(
+    ("way", "value", "image", "expected"),
+    [
+        ("longer side", 1001.0, (1000, 2000), (500, 1002)),  # 500.5 pairs, rounded half up.
+        ("longer side", 1000.0, (534, 1280), (418, 1000)),  # 208.6 pairs.
+        ("factor", 0.01, (30, 40), (2, 2)),
+    ],
+)
+def test_even_size(
+    way: str, value: float, image: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert TargetSize(way, value, multiple=2).of(*image, 4) == expected
+
+
+@pytest.mark.parametrize(
     ("way", "value", "named"),
     [
         ("twice", 2.0, "'twice'"),
