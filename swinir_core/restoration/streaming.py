@@ -148,15 +148,13 @@ class Stream:
         Yields:
             float32 (h, sW, C) in 0..1.
         """
-        bands = self._bands(progress, cancelled)
-        return self._with_own_colors(bands) if self.restorer.colors == "input" else bands
+        run = self.restorer.begin(self.plan, progress, cancelled)
+        bands = self._bands(run)
+        return self._with_own_colors(bands, run) if self.restorer.colors == "input" else bands
 
-    def _bands(
-        self, progress: Progress | None, cancelled: Callable[[], bool] | None
-    ) -> Iterator[np.ndarray]:
+    def _bands(self, run: Run) -> Iterator[np.ndarray]:
         """Yield the bands with the colours of the model."""
         scale, rows = self.restorer.model.scale, self.plan.tiles.rows
-        run = self.restorer.begin(self.plan, progress, cancelled)
         begun = torch.zeros(0, self.width * scale, self.channels)
         for row, following in zip(rows, (*rows[1:], None), strict=True):
             result = self._restore(row, begun, run)
@@ -169,7 +167,7 @@ class Stream:
             yield band.numpy()
             del result, band
 
-    def _with_own_colors(self, bands: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def _with_own_colors(self, bands: Iterator[np.ndarray], run: Run) -> Iterator[np.ndarray]:
         """Yield what arrives in bands with the colours of the picture, as soon as the rows are
         there that they depend on."""
         scale = self.restorer.model.scale
@@ -193,6 +191,7 @@ class Stream:
                 *(done[..., self._colours], image, shrunk[: bottom - top], scale),
                 above=start - top,
                 wrapped=self._wrapped,
+                report=run.check,
             )
             waiting = waiting[len(done) :].clone()
             yield done.numpy()

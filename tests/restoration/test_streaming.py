@@ -34,6 +34,7 @@ from swinir_core.restoration import restorer as restorer_module
 from swinir_core.restoration.streaming import Stream
 from tests.support.image_bytes import READABLE, pillow, profile_where_every_ink_is_white, tiff
 from tests.support.image_files import read_image, write_image
+from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL, network
 
 TILES = TileSettings("tiled", 32, 8)
@@ -214,6 +215,25 @@ def test_progress_and_cancelling() -> None:
     cancelled = stream.bands(cancelled=lambda: len(seen) > 0)
     with pytest.raises(Cancelled):
         next(cancelled)
+
+
+def test_a_stop_is_asked_for_every_64_rows_of_colors_too() -> None:
+    picture = Picture(np.zeros((600, 50, 3), np.uint8), to_floats)
+    restorer = Restorer(PretendModel(scale=2), "cpu", torch.float32, colors="input")
+    stream, progress, asked = Stream(restorer, picture, TileSettings("whole")), [], 0
+
+    def cancelled() -> bool:
+        nonlocal asked
+        asked += progress[-1:] == [(600 * 50, 600 * 50)]
+        return asked == limit
+
+    limit = 10**9
+    for _ in stream.bands(lambda *done: progress.append(done), cancelled):
+        pass
+    assert asked >= 600 / 64
+    limit, asked, progress = asked, 0, []
+    with pytest.raises(Cancelled):
+        next(stream.bands(lambda *done: progress.append(done), cancelled))
 
 
 class Failing(SwinIR):
