@@ -17,6 +17,7 @@ from ..swinir_core.restoration.planning import RunPlan
 from ..swinir_core.restoration.restorer import GPU_PIXELS_AT_ONCE
 from ..swinir_core.restoration.sizing import SIZES, Sized
 from ..swinir_core.video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
+from ..swinir_core.video_files.flicker import Steadier
 from . import host
 from .restore import Restoration, SwinIRRestore
 
@@ -98,6 +99,15 @@ class SwinIRRestoreVideo(io.ComfyNode):
                     ),
                 ),
                 *(of_restore[name] for name in SHARED_LATER),
+                io.Boolean.Input(
+                    "reduce_flicker",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Mixes each frame with the one before where nothing moves. Turn it on "
+                        "where noise makes still parts of the restored video shimmer."
+                    ),
+                ),
             ],
             outputs=[
                 io.Video.Output(
@@ -118,6 +128,7 @@ class SwinIRRestoreVideo(io.ComfyNode):
         codec: str = Encoding.codec,
         crf: int = Encoding.crf,
         pixel_format: str = Encoding.pixel_format,
+        reduce_flicker: bool = False,
         **options: Any,
     ) -> io.NodeOutput:
         # Only now, because it needs PyAV.
@@ -134,9 +145,12 @@ class SwinIRRestoreVideo(io.ComfyNode):
             writer = VideoWriter(path, source, encoding)
             plan, at_once = plan_frames(restoration, source)
             _say(cls, f"{source.count} frames; for each pass {plan.summary()}")
+            steadier = Steadier()
             try:
                 with writer:
                     for frame, pixels in restored(restoration, plan, at_once, source):
+                        if reduce_flicker:
+                            pixels = steadier.add(frame.pixels, pixels)
                         writer.add(pixels, frame)
             except BaseException:
                 if writer.kept:
