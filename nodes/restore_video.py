@@ -173,7 +173,7 @@ def plan_frames(restoration: Restoration, video: Video) -> tuple[RunPlan | Sized
 
     plan = restoration.plan(frames(most), frames(video.count))
     if isinstance(plan, Sized):
-        return plan, 1
+        return plan, plan.together(most)
     whole = len(plan.tiles) == 1
     at_once = max(plan.at_once // plan.runs_of_an_image, 1) if whole else 1
     return replace(plan, selected=plan.selected[:at_once]), at_once

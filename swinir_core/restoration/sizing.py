@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -133,7 +134,8 @@ class Sized:
         height, width, channels = picture.shape
         self.scale = restorer.model.scale
         self.target = (size or TargetSize()).of(height, width, self.scale)
-        self.share = mask if mask is not None or restorer.strength == 1 else torch.ones(1, 1)
+        self.is_masked = mask is not None
+        self.share = mask if self.is_masked or restorer.strength == 1 else torch.ones(1, 1)
         runs = 1
         while (
             restorer.strength
@@ -181,6 +183,16 @@ class Sized:
         """True where the input of a run is cut into tiles."""
         return any(len(stream.plan.tiles) > 1 for stream in self.streams)
 
+    def together(self, count: int) -> int:
+        """Find how many of ``count`` pictures of this size are run together: small ones, where it
+        is faster."""
+        if self.is_cut or self.is_masked or self.restorer.strength == 0:
+            return 1
+        height, width, channels = self.picture.shape
+        plan = self.restorer.plan(height, width, self.tiles, count, channels=channels)
+        last = 4 * channels * height * width * self.scale ** (2 * len(self.streams))
+        return max(min(plan.at_once // plan.runs_of_an_image, _ROW_BYTES // last), 1)
+
     def summary(self) -> str:
         """Describe the runs in a sentence for a person."""
         height, width = self.target
@@ -217,8 +229,13 @@ class Sized:
                 start += len(band)
                 del band
             before += stream.plan.pixels
-        bands = map(torch.from_numpy, last.bands(advance, cancelled))
+        yield from self.finished(map(torch.from_numpy, last.bands(advance, cancelled)))
+
+    def finished(self, bands: Iterator[Tensor]) -> Iterator[np.ndarray]:
+        """Make the result of that of the last run, (n, W, C), which arrives in bands from top to
+        bottom and may be changed; yield as ``bands`` does."""
         if self.is_resized:
+            last = self.streams[-1]
             source = (last.height * self.scale, last.width * self.scale)
             if self.wrapped[0]:  # The first rows need the last.
                 bands = iter([torch.cat(list(bands))])
@@ -285,7 +302,7 @@ def restore_to_size(
     cancelled: Callable[[], bool] | None = None,
     finished: Callable[[Tensor, Tensor, int, int], None] | None = None,
 ) -> Tensor:
-    """Restore images to a size, one after another.
+    """Restore images to a size: one after another, small ones several together.
 
     Args:
         restorer: Runs the model.
@@ -308,19 +325,51 @@ def restore_to_size(
     check_result(batch, *target, channels)
     out = torch.zeros(batch, *target, channels)
     masks = [None] * batch if inputs.mask is None else inputs.mask.expand(batch, -1, -1)
+    first = Sized.of_first(restorer, inputs, size, tiles or TileSettings())
+    at_once = first.together(batch)
     with restorer.model.reusing_plans():
-        for number, (image, result, mask) in enumerate(zip(images, out, masks, strict=True)):
-            sized = Sized(restorer, Held.of(image), size, tiles, mask)
+        for begun in range(0, batch, at_once):
+            group = slice(begun, begun + at_once)
+            number = len(images[group])
 
-            def advance(done: int, total: int, number: int = number) -> None:
+            def advance(done: int, total: int, begun: int = begun, number: int = number) -> None:
                 if progress is not None:
-                    progress(number * total + done, batch * total)
+                    progress(begun * total // number + done, batch * total // number)
 
-            start = 0
-            for band in sized.bands(advance, cancelled):
-                stop = start + len(band)
-                result[start:stop] = torch.from_numpy(band)
-                if finished is not None:
-                    finished(image, result, start, stop)
-                start = stop
+            restored = None
+            if at_once > 1:
+                restored = iter(_run_together(first, images[group], advance, cancelled))
+            parts = zip(images[group], out[group], masks[group], strict=True)
+            for image, result, mask in parts:
+                sized = Sized(restorer, Held.of(image), size, tiles, mask)
+                bands = sized.bands(advance, cancelled)
+                if restored is not None:
+                    bands = sized.finished(iter([next(restored)]))
+                start = 0
+                for band in bands:
+                    stop = start + len(band)
+                    result[start:stop] = torch.from_numpy(band)
+                    if finished is not None:
+                        finished(image, result, start, stop)
+                    start = stop
     return out
+
+
+def _run_together(
+    first: Sized, images: Tensor, progress: Progress, cancelled: Callable[[], bool] | None
+) -> Tensor:
+    """Run the model over images (n, H, W, C) as often as over the ``first`` of them; callbacks and
+    errors are those of a call of the ``Restorer``. Returns the last result, (n, sH, sW, C)."""
+    restorer = copy(first.restorer)
+    restorer.strength = 1.0  # What is mixed is mixed at the end.
+    before, total = 0, len(images) * first.pixels
+    for _ in first.streams:
+        inputs = Inputs(images, None)
+        plan = restorer.plan_for(inputs, first.tiles, cancelled)
+
+        def advance(done: int, _: int, before: int = before) -> None:
+            progress(before + done, total)
+
+        images = restorer.run(inputs, plan, advance, cancelled)
+        before += plan.pixels
+    return images

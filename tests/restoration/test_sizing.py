@@ -161,6 +161,29 @@ def test_strength_of_a_restorer_is_that_of_its_bands(
     )
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"strength": 0.4}, {"alpha": "restored", "edges": "mirrored"}, {"colors": "input"}],
+    ids=str,
+)
+def test_small_images_together_as_one_by_one(
+    scale: int, channels: int, options: dict[str, Any]
+) -> None:
+    images, restorer = picture(16, 20, channels, 30), Restorer(MODELS[scale], **options)
+    size = TargetSize("factor", 1.5)
+    together = Sized.of_first(restorer, check_inputs(images), size, TileSettings()).together(30)
+    alone = TileSettings(at_once=1)
+    assert 1 < together < 30
+    torch.testing.assert_close(
+        sized(restorer, images, size),
+        sized(restorer, images, size, tiles=alone),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
 def test_strength_of_zero_computes_nothing() -> None:
     restorer = Restorer(MODELS[2], strength=0)
     inputs = check_inputs(picture(20, 30))
