@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..swinir_core.restoration.inputs import Inputs, check_inputs
 from ..swinir_core.restoration.planning import RunPlan
-from ..swinir_core.restoration.restorer import GPU_PIXELS_AT_ONCE
-from ..swinir_core.restoration.sizing import SIZES, Sized
+from ..swinir_core.restoration.restorer import most_together
+from ..swinir_core.restoration.sizing import Sized
 from ..swinir_core.video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
 from ..swinir_core.video_files.flicker import Steadier
 from . import host
@@ -28,9 +28,6 @@ SHARED = ("precision", "tile_settings", "colors")
 SHARED_LATER = ("edges", "size", "size_value", "strength")
 """Inputs that are those of the restore node; the second behind those of the file, because saved
 workflows keep values by position."""
-
-MOST_AT_ONCE = 64
-"""Frames that are restored together at most, however small they are."""
 
 
 class SwinIRRestoreVideo(io.ComfyNode):
@@ -137,9 +134,7 @@ class SwinIRRestoreVideo(io.ComfyNode):
         host.check_choice("codec", codec, CODECS)
         host.check_choice("pixel_format", pixel_format, PIXEL_FORMATS)
         encoding = Encoding(codec, crf, pixel_format)
-        # What is larger by the model's scale is not resized for the codec.
-        multiple = 1 if options.get("size", SIZES[0]) == SIZES[0] else encoding.multiple
-        restoration = Restoration(upscale_model, multiple=multiple, **options)
+        restoration = Restoration(upscale_model, multiple=encoding.multiple, **options)
         with host.open_video(video) as source:
             path = host.temporary_file(".mp4")
             writer = VideoWriter(path, source, encoding)
@@ -164,7 +159,7 @@ def plan_frames(restoration: Restoration, video: Video) -> tuple[RunPlan | Sized
     """Load the model and plan once for all frames. Returns the plan of a pass and its frames: as
     many together as make it faster."""
     # No more than can be run together, because the memory for their results is looked at.
-    most = min(max(GPU_PIXELS_AT_ONCE // (video.height * video.width), 1), MOST_AT_ONCE)
+    most = most_together(video.height, video.width)
 
     def frames(count: int) -> Inputs:
         """Frames that take no memory; in colour, or a gray model would not count the channels."""

@@ -15,6 +15,7 @@ from typing import Any
 from ..checkpoints.names import MEAN_NAMES, RANGES
 from ..errors import UserFacingError, WriteError
 from ..files import check_target
+from ..video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -66,13 +67,16 @@ def restore(command: argparse.ArgumentParser) -> None:
     written as PNG or TIFF may be larger than the memory. Pages of a TIFF and frames
     of an animation (PNG, WebP; GIF becomes PNG or WebP) are restored one by one.
     Metadata is kept, and what the format cannot hold is said; dots per inch and
-    GeoTIFF's pixels follow the scale, so that sizes in the world stay.
+    GeoTIFF's pixels follow the scale, so that sizes in the world stay. A video file that
+    is named becomes an MP4 file with its sound, a few frames in memory at a time; after
+    Ctrl-C the frames that are done are a file that plays.
 
     examples:
       swinir restore photo.jpg -o restored/
       swinir restore photo.jpg -o photo_x2.png
       swinir restore photo.jpg -o photo_4k.png --longest 3840 --strength 0.8
       swinir restore holiday/ "scans/*.tif" -o restored/ --model models/my_swinir.pth
+      swinir restore clip.mov -o clip_x2.mp4 --model upscale_x2_light
       torchrun --nproc_per_node 2 -m swinir_core restore holiday/ -o restored/ --resume
     """
     add = command.add_argument
@@ -83,7 +87,7 @@ def restore(command: argparse.ArgumentParser) -> None:
         metavar="OUT",
         type=path_argument,
         required=True,
-        help="folder for the results; or a file name, for one image",
+        help="folder for the results; or a file name, for one image or video",
     )
     add("--model", **_MODEL)
     add(
@@ -152,6 +156,28 @@ def restore(command: argparse.ArgumentParser) -> None:
         type=_count,
         metavar="LEVEL",
         help="white of 16-bit files that do not use all levels, such as 4095; results keep it",
+    )
+    video = command.add_argument_group("videos")
+    video.add_argument(
+        "--codec", choices=CODECS, default=Encoding.codec, help="of video files (default: h264)"
+    )
+    video.add_argument(
+        "--crf",
+        type=_crf,
+        default=Encoding.crf,
+        metavar="0..51",
+        help="quality of video files, lower is better and larger (default: 18)",
+    )
+    video.add_argument(
+        "--pixel-format",
+        choices=PIXEL_FORMATS,
+        default=Encoding.pixel_format,
+        help="10le keeps 10 bits, 444p fine color and odd sizes (default: yuv420p)",
+    )
+    video.add_argument(
+        "--reduce-flicker",
+        action="store_true",
+        help="mix each frame with the one before where nothing moves",
     )
     existing = command.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", **_OVERWRITE)
@@ -451,6 +477,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _count(text: str) -> int:
     return int(_matched(r"[1-9]\d{0,5}", text, "a number of at least 1"))
+
+
+def _crf(text: str) -> int:
+    return int(_matched(r"[1-4]?\d|5[01]", text, "a number from 0 to 51"))
 
 
 def _above_zero(text: str) -> float:

@@ -26,9 +26,11 @@ from ..restoration.restorer import Restorer
 from ..restoration.sizing import Sized, TargetSize
 from ..restoration.tiles import TileSettings
 from ..text import listed, shown
+from ..video_files.encoding import Encoding
 from .options import UsageError
 from .output import report_error, report_warning, sentence, why_not_overwritten
 from .processes import join_processes
+from .videos import SUFFIXES, is_video, plan_videos, restore_video
 
 SIZES = {"scale": "factor", "longest": "longer side", "megapixels": "megapixels"}
 """Options that set the size of results, and the way of each."""
@@ -38,7 +40,7 @@ _FEW_BITS = 14
 
 
 def restore(args: argparse.Namespace) -> int:
-    """Restore every image the arguments name; a file that fails does not stop the others."""
+    """Restore every file the arguments name; one that fails does not stop the others."""
     tiles, size = tile_settings(args), target_size(args)
     processes = join_processes()
     device = processes.device(args.device)
@@ -55,17 +57,17 @@ def restore(args: argparse.Namespace) -> int:
     for number, (source, target) in processes.own(list(enumerate(plan, start=1))):
         label = f"{number}/{len(plan)} {shown(source.name)}"
         try:
-            line = restore_file(
-                restorer,
-                source,
-                target,
-                tiles,
-                args.overwrite,
-                label,
-                processes.is_main,
-                args.white,
-                size,
-            )
+            if is_video(source):
+                encoding = Encoding(args.codec, args.crf, args.pixel_format)
+                line = restore_video(
+                    *(restorer, source, target, tiles, size, encoding),
+                    *(args.reduce_flicker, label, processes.is_main),
+                )
+            else:
+                line = restore_file(
+                    *(restorer, source, target, tiles, args.overwrite),
+                    *(label, processes.is_main, args.white, size),
+                )
         except ImageError as error:
             report_error(error)
             failures += 1
@@ -188,20 +190,26 @@ def restore_file(
 
 
 def plan_files(args: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
-    """(source, target) of the images that are to be restored, and how many arguments or images
+    """(source, target) of the files that are to be restored, and how many arguments or files
     cannot; each of these is reported. With ``--resume``, a target that exists is a finished one.
 
     Raises ImageError where the arguments together make no sense.
     """
     found, plan, failures, finished = [], [], 0, 0
     for name in args.inputs:
+        suffixes = SUFFIXES if is_video(Path(name)) else [*FORMATS, *READ_ONLY]
         try:
-            found += find_images([name], args.output, [*FORMATS, *READ_ONLY])
+            found += find_images([name], args.output, suffixes)
         except ImageError as error:
             report_error(error)
             failures += 1
     suffix = None if args.format == "same" else f".{args.format}"
-    for source, target in plan_outputs(found, args.output, suffix):
+    videos = [pair for pair in found if is_video(pair[0])]
+    images = [pair for pair in found if not is_video(pair[0])]
+    planned = plan_videos(videos, args.output, len(found))
+    if images or not videos:
+        planned += plan_outputs(images, args.output, suffix)
+    for source, target in planned:
         # Not Path.is_file, which raises for a name too long; what is no file is said in its turn.
         if args.overwrite or not os.path.isfile(target):  # noqa: PTH113
             plan.append((source, target))

@@ -120,7 +120,8 @@ def _find(name: str, output: Path | None, suffixes: Collection[str]) -> list[tup
         else:
             raise ImageError(f"{path}: no such file or folder.")
     if not found:
-        raise ImageError(f"{path}: no PNG, JPEG, WebP or TIFF file {missing}.")
+        kind = "PNG, JPEG, WebP or TIFF" if ".png" in suffixes else "video"
+        raise ImageError(f"{path}: no {kind} file {missing}.")
     return found
 
 

@@ -32,6 +32,14 @@ as fast for it and those of 32x32 1.4 times; from 64x64 on nothing is gained."""
 GPU_PIXELS_AT_ONCE = 2**18
 """Input pixels up to which tiles are run together on other devices; chosen, not measured."""
 
+_MOST_TOGETHER = 64
+"""Frames of a video, however small they are."""
+
+
+def most_together(height: int, width: int) -> int:
+    """Find how many frames of this size are read to be run together, at most."""
+    return min(max(GPU_PIXELS_AT_ONCE // (height * width), 1), _MOST_TOGETHER)
+
 
 class Restorer:
     """Runs a model over images of any size.

@@ -43,7 +43,8 @@ class TargetSize:
     """Factor, pixels or megapixels, above 0; without effect in the way ``model``."""
 
     multiple: int = 1
-    """Of which both sides are multiples: 2 for codecs that take even sizes only."""
+    """Of which both sides are multiples: 2 for codecs that take even sizes only; without effect in
+    the way ``model``."""
 
     def __post_init__(self) -> None:
         if self.way not in SIZES:
@@ -66,8 +67,9 @@ class TargetSize:
             "longer side": value / max(height, width),
             "megapixels": Fraction(math.sqrt(value * 10**6 / (height * width))),
         }[self.way]
+        multiple = 1 if self.way == "model" else self.multiple
         height, width = (
-            max(math.floor(side * factor / self.multiple + Fraction(1, 2)), 1) * self.multiple
+            max(math.floor(side * factor / multiple + Fraction(1, 2)), 1) * multiple
             for side in (height, width)
         )
         return height, width

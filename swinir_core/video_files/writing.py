@@ -107,7 +107,7 @@ class VideoWriter:
         except av.error.FFmpegError as error:
             raise ImageError(
                 f"the codec {self.encoding.codec} does not take frames of {width}x{height} in "
-                f"{context.pix_fmt}; choose another codec, or a smaller scale."
+                f"{context.pix_fmt}; choose another codec, or another size."
             ) from error
         for track in video.tracks:
             self.notes += filter(None, [track.begin(self._output)])

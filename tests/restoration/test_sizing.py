@@ -71,6 +71,10 @@ def test_even_size(
     assert TargetSize(way, value, multiple=2).of(*image, 4) == expected
 
 
+def test_the_size_of_the_model_is_not_made_even() -> None:
+    assert TargetSize(multiple=2).of(5, 9, 1) == (5, 9)
+
+
 @pytest.mark.parametrize(
     ("way", "value", "named"),
     [
