@@ -322,7 +322,7 @@ def memory_required(
     inputs, tiles = replace(inputs, mask=None), replace(tiles, overlap=tiles.overlap or 0)
     if target.is_of_model(inputs, restorer.model.scale):
         return restorer.plan_for(inputs, tiles).memory
-    return Sized.of_first(restorer, inputs, target, tiles).memory
+    return Sized.of_first(restorer, inputs, target, tiles).memory(len(inputs.images))
 
 
 def in_three_channels(images: Tensor) -> Tensor:

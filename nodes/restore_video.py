@@ -139,7 +139,7 @@ class SwinIRRestoreVideo(io.ComfyNode):
             path = host.temporary_file(".mp4")
             writer = VideoWriter(path, source, encoding)
             plan, at_once = plan_frames(restoration, source)
-            _say(cls, f"{source.count} frames; for each pass {plan.summary()}")
+            _say(cls, f"{source.count} frames, {at_once} together; for each pass {plan.summary()}")
             steadier = Steadier()
             try:
                 with writer:

@@ -19,6 +19,7 @@ from .edges import WRAPPED
 from .execution import Progress
 from .inputs import Inputs, check_result
 from .masking import enlarged, stretched
+from .planning import RunPlan
 from .restorer import Restorer
 from .streaming import Rows, Stream
 from .tiles import TileSettings
@@ -175,10 +176,13 @@ class Sized:
         """Input pixels to compute in all runs, overlaps and alpha counted each time."""
         return sum(stream.plan.pixels for stream in self.streams)
 
-    @property
-    def memory(self) -> int:
-        """Estimated peak growth on the device, in bytes, weights not included."""
-        return max(stream.plan.memory for stream in self.streams)
+    def memory(self, count: int = 1) -> int:
+        """Estimate the peak growth on the device for ``count`` pictures of this size, in bytes,
+        weights not included."""
+        together = self.together(count)
+        if together == 1:
+            return max(stream.plan.memory for stream in self.streams)
+        return max(self._plan(stream, together).memory for stream in self.streams)
 
     @property
     def is_cut(self) -> bool:
@@ -188,12 +192,16 @@ class Sized:
     def together(self, count: int) -> int:
         """Find how many of ``count`` pictures of this size are run together: small ones, where it
         is faster."""
-        if self.is_cut or self.is_masked or self.restorer.strength == 0:
+        if count == 1 or self.is_masked or self.restorer.strength == 0 or self.is_cut:
             return 1
-        height, width, channels = self.picture.shape
-        plan = self.restorer.plan(height, width, self.tiles, count, channels=channels)
-        last = 4 * channels * height * width * self.scale ** (2 * len(self.streams))
-        return max(min(plan.at_once // plan.runs_of_an_image, _ROW_BYTES // last), 1)
+        plan = self._plan(self.streams[0], count)
+        result_bytes = 4 * math.prod(self.streams[-1].picture.shape) * self.scale**2
+        return max(min(plan.at_once // plan.runs_of_an_image, _ROW_BYTES // result_bytes), 1)
+
+    def _plan(self, stream: Stream, count: int) -> RunPlan:
+        """Plan a run over ``count`` pictures that are not cut."""
+        height, width, channels = stream.picture.shape
+        return self.restorer.plan(height, width, self.tiles, count, channels=channels)
 
     def summary(self) -> str:
         """Describe the runs in a sentence for a person."""
@@ -341,13 +349,12 @@ def restore_to_size(
             restored = None
             if at_once > 1:
                 restored = iter(_run_together(first, images[group], advance, cancelled))
-            parts = zip(images[group], out[group], masks[group], strict=True)
-            for image, result, mask in parts:
-                sized = Sized(restorer, Held.of(image), size, tiles, mask)
-                bands = sized.bands(advance, cancelled)
-                if restored is not None:
+            for image, result, mask in zip(images[group], out[group], masks[group], strict=True):
+                sized, start = Sized(restorer, Held.of(image), size, tiles, mask), 0
+                if restored is None:
+                    bands = sized.bands(advance, cancelled)
+                else:
                     bands = sized.finished(iter([next(restored)]))
-                start = 0
                 for band in bands:
                     stop = start + len(band)
                     result[start:stop] = torch.from_numpy(band)

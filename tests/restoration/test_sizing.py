@@ -177,9 +177,10 @@ def test_small_images_together_as_one_by_one(
 ) -> None:
     images, restorer = picture(16, 20, channels, 30), Restorer(MODELS[scale], **options)
     size = TargetSize("factor", 1.5)
-    together = Sized.of_first(restorer, check_inputs(images), size, TileSettings()).together(30)
+    first = Sized.of_first(restorer, check_inputs(images), size, TileSettings())
     alone = TileSettings(at_once=1)
-    assert 1 < together < 30
+    assert 1 < first.together(30) < 30
+    assert first.memory(30) > first.memory()
     torch.testing.assert_close(
         sized(restorer, images, size),
         sized(restorer, images, size, tiles=alone),
