@@ -143,6 +143,18 @@ class SwinIRConfig:
         """Input pixels per window side: sizes that are multiples of this need no padding."""
         return self.window_size * self.start_unshuffle
 
+    @property
+    def conv_margin(self) -> int:
+        """Feature pixels beyond each that the convolution before a residual connection sees."""
+        return 2 if self.resi_connection == "3conv" else 1
+
+    @property
+    def head_margin(self) -> int:
+        """Feature pixels beyond each that the reconstruction sees: one for every convolution at
+        feature resolution, of which there are two at most, and less than one for all later ones
+        together."""
+        return 3 if self.upsampler in ("pixelshuffle", "nearest+conv") else 1
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, for a JSON header."""
         assert self.mean is not None

@@ -6,12 +6,7 @@ import torch
 
 from .attention.triton_available import may_be_used
 from .config import SwinIRConfig
-from .plan import CONV_MARGIN, strip_rows, tokens_at_once
-
-HEAD_MARGIN = 3
-"""Rows of features beyond a strip that the convolutions of the reconstruction see: one for each
-convolution at feature resolution, of which there are two at most, and less than one for all later
-ones together."""
+from .plan import strip_rows, threads_of, tokens_at_once
 
 _INDEX_BYTES = 8
 
@@ -29,7 +24,8 @@ def estimate_memory(
     The bound: three feature maps of the residual stream (the shallow features, the input of an RSTB
     and what its layers work on) with the temporaries of a Swin layer for a fixed number of tokens
     (and where a GPU kernel is used, q, k and v of all) or those of a convolution for a fixed number
-    of rows; or two of them with the whole result and a strip of the reconstruction.
+    of rows, in every thread of a CPU; or two of them with the whole result and a strip of the
+    reconstruction.
 
     Args:
         config: Of the network.
@@ -46,20 +42,23 @@ def estimate_memory(
     columns = -(-width // alignment) * alignment // unshuffle
     device = torch.device(device)
     pixels = batch * rows * columns
-    tokens = min(tokens_at_once(device), pixels)
+    threads = threads_of(device)
+    tokens = min(threads * tokens_at_once(device), pixels)
     strip = strip_rows(batch * columns, config.window_size, device)
+    strips = min(threads, -(-rows // strip))
     result = config.in_channels * config.upscale**2 * pixels * dtype.itemsize
     feature_map = pixels * config.embed_dim * max(4, dtype.itemsize)
     head_dim = config.embed_dim // max(config.num_heads)
     with_kernel = may_be_used(device, dtype, config.window_size, head_dim)
     whole_qkv = 3 * config.embed_dim * pixels * dtype.itemsize if with_kernel else 0
     # Of a strip of the residual stream in the type of its convolution, and of the convolved strip.
-    convolved = batch * columns * min(strip + 2 * CONV_MARGIN, rows)
+    convolved = strips * batch * columns * min(strip + 2 * config.conv_margin, rows)
     body = max(
         _layer_bytes(config, tokens, dtype) + whole_qkv,
         2 * config.embed_dim * convolved * (4 if dtype == torch.float16 else dtype.itemsize),
     )
-    head = _head_bytes(config, batch * columns * min(strip + 2 * HEAD_MARGIN, rows), dtype)
+    seen_by_head = batch * columns * min(strip + 2 * config.head_margin, rows)
+    head = _head_bytes(config, seen_by_head, dtype)
     return _INDEX_BYTES * pixels + max(3 * feature_map + body, 2 * feature_map + result + head)
 
 

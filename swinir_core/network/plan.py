@@ -9,12 +9,13 @@ doing everything at once is spent on touching new memory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeAlias
+from types import EllipsisType
+from typing import TypeAlias, TypeVar
 
 import torch
 from einops import rearrange
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from ..images.neighbours import continued
 from ..reports import Report, to_nobody
+from ..threads import share
 from .windows import (
     NOT_WRAPPED,
     WindowGroup,
@@ -30,15 +32,20 @@ from .windows import (
     shifted_windows,
 )
 
-CONV_MARGIN = 2
-"""Rows of features beyond a strip that the convolutions of a residual connection see: two of 3x3
-at most."""
+Part = TypeVar("Part")
 
-_CPU_TOKENS_A_THREAD = 1024
-_CPU_TOKENS_A_THREAD_IN_TRAINING = 4096
+Rows: TypeAlias = tuple[int, int]
+"""The first row of a strip, and the first below it."""
+
+Area: TypeAlias = tuple[EllipsisType, slice, slice]
+"""Index of the rows and columns that are wanted of what is computed for them."""
+
+_CPU_TOKENS = 2048
+_CPU_TOKENS_IN_TRAINING = 4096
 _GPU_TOKENS = 2**16
-_STRIP_ROWS = 32
+_CPU_STRIP_ROWS = 16
 _CPU_STRIP_PIXELS = 2**12
+_GPU_STRIP_ROWS = 32
 _GPU_STRIP_PIXELS = 2**17
 
 _FIRST_STRIP_PIXELS = 2**17
@@ -50,21 +57,30 @@ Layer: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
 
 
 def tokens_at_once(device: torch.device, keeps_graph: bool = False) -> int:
-    """Feature pixels that a Swin layer runs over at a time.
+    """Feature pixels that a Swin layer runs over at a time, on a CPU in one of its threads.
 
     Few enough for the temporaries to fit the cache of a CPU, enough to keep a GPU busy. With
-    gradients more, because fewer of the steps are bound by memory and each costs time to begin.
+    gradients more, and by all threads together, because fewer of the steps are bound by memory and
+    each costs time to begin.
     """
     if device.type == "cpu":
-        a_thread = _CPU_TOKENS_A_THREAD_IN_TRAINING if keeps_graph else _CPU_TOKENS_A_THREAD
-        return a_thread * torch.get_num_threads()
+        if keeps_graph:
+            return _CPU_TOKENS_IN_TRAINING * torch.get_num_threads()
+        return _CPU_TOKENS
     return _GPU_TOKENS
+
+
+def threads_of(device: torch.device) -> int:
+    """Parts of the work that are worked on at the same time."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def strip_rows(width: int, window: int, device: torch.device) -> int:
     """Rows of ``width`` feature pixels that a convolution runs over at a time, in whole windows."""
-    pixels = _CPU_STRIP_PIXELS if device.type == "cpu" else _GPU_STRIP_PIXELS
-    return -(-max(_STRIP_ROWS, pixels // width) // window) * window
+    rows, pixels = _GPU_STRIP_ROWS, _GPU_STRIP_PIXELS
+    if device.type == "cpu":
+        rows, pixels = _CPU_STRIP_ROWS, _CPU_STRIP_PIXELS
+    return -(-max(rows, pixels // width) // window) * window
 
 
 @dataclass
@@ -221,17 +237,37 @@ class WindowPlan:
             return layer(x)
         out = torch.empty_like(x) if out is None else out
         at_once = self.windows_at_once
-        for part, its_out in zip(x.split(at_once), out.split(at_once), strict=True):
-            its_out.copy_(layer(part))
-            self.sweeps.advance(len(part) / len(x))
+        self.share(
+            lambda part: part[1].copy_(layer(part[0])),
+            zip(x.split(at_once), out.split(at_once), strict=True),
+            lambda part: len(part[0]) / len(x),
+        )
         return out
+
+    def share(
+        self,
+        work: Callable[[Part], object],
+        parts: Iterable[Part],
+        sweeps: Callable[[Part], float],
+    ) -> None:
+        """Do ``work`` on every part, on a CPU by a thread each, and count the ``sweeps`` done."""
+
+        def done(part: Part) -> None:
+            self.sweeps.advance(sweeps(part))
+
+        if self.bias_index.device.type == "cpu":
+            return share(work, parts, done)
+        for part in parts:
+            work(part)
+            done(part)
 
     def convolve(self, conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """``conv``, of three rows and columns, of an image (B, C, H, W) that it turns into
         features: (windows, N, channels)."""
         unit = x.shape[2] // self.height
         if self.keeps_graph:
-            return self.to_windows(self.inside(conv(self.around(x, unit)), 1))
+            rows, columns = (slice(side, -side or None) for side in map(int, self.wrapped))
+            return self.to_windows(conv(self.around(x, unit))[..., rows, columns])
         windows, x = None, self.around(x, unit)
         above = int(self.wrapped[0])  # Rows of features in ``x`` before the first.
         rows = -(-_FIRST_STRIP_PIXELS // (self.batch * self.width * self.size)) * self.size
@@ -271,17 +307,20 @@ class WindowPlan:
         if self.keeps_graph:
             return self._run_at_once(layer, x, shifted)
         if not shifted:
-            for part in x.split(self.windows_at_once):
-                part.copy_(layer(part, None))
-                self.sweeps.advance(len(part) / len(x))
-            return x
+            return self.map(lambda part: layer(part, None), x, x)
         tokens = x.view(-1, x.shape[-1])
-        for group in self.shifted:
-            for index in group.index.split(self.windows_at_once):
-                part = tokens.index_select(0, index.flatten()).view(*index.shape, -1)
-                # Not index_copy_, which Apple's GPUs do not have in torch 2.6.
-                tokens[index.flatten()] = layer(part, group.mask).flatten(0, 1)
-                self.sweeps.advance(len(index) / len(x))
+
+        def run_group(part: WindowGroup) -> None:
+            index = part.index.flatten()
+            windows = tokens.index_select(0, index).view(*part.index.shape, -1)
+            # Not index_copy_, which Apple's GPUs do not have in torch 2.6.
+            tokens[index] = layer(windows, part.mask).flatten(0, 1)
+
+        self.share(
+            run_group,
+            (part for group in self.shifted for part in group.split(self.windows_at_once)),
+            lambda part: len(part.index) / len(x),
+        )
         return x
 
     def _run_at_once(self, layer: Layer, x: Tensor, shifted: bool) -> Tensor:
@@ -315,25 +354,29 @@ class WindowPlan:
             windows = self.order[0][:: self.size**2] // self.size**2
         return windows // (self.rows * self.columns)
 
-    def add_convolved(self, x: Tensor, conv: nn.Module, y: Tensor) -> Tensor:
-        """``x + conv(y)``, both (windows, N, C); over ``x`` where no gradients are wanted."""
+    def add_convolved(self, x: Tensor, conv: nn.Module, y: Tensor, margin: int) -> Tensor:
+        """``x + conv(y)``, both (windows, N, C); over ``x`` where no gradients are wanted.
+
+        A pixel of ``conv(y)`` depends on ``margin`` pixels around it.
+        """
         if self.keeps_graph:
-            features = self.around(self.to_features(y.to(self.conv_dtype)), CONV_MARGIN)
-            return x + self.to_windows(self.inside(conv(features), CONV_MARGIN))
+            kept, features = self.all_features(y, margin, self.conv_dtype)
+            return x + self.to_windows(conv(features)[kept])
         grid = self.grid(x)
-        for top, bottom in self.strips():
-            kept, strip = self.strip(y, top, bottom, CONV_MARGIN, self.conv_dtype)
+
+        def add_strip(rows: tuple[int, int]) -> None:
+            kept, strip = self.strip(y, rows, margin, self.conv_dtype)
             added = conv(strip)[kept]
-            grid[:, top // self.size : bottom // self.size].add_(
+            grid[:, rows[0] // self.size : rows[1] // self.size].add_(
                 rearrange(added, "b c (nh h) (nw w) -> b nh nw h w c", h=self.size, w=self.size)
             )
-            self.sweeps.advance((bottom - top) / self.height)
+
+        self.share(add_strip, self.strips(), lambda rows: (rows[1] - rows[0]) / self.height)
         return x
 
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """(top, bottom) rows of strips that together cover the features."""
-        for top in range(0, self.height, self.strip_rows):
-            yield top, min(top + self.strip_rows, self.height)
+    def strips(self) -> Iterator[Rows]:
+        """List the rows of strips that together cover the features."""
+        return pairwise((*range(0, self.height, self.strip_rows), self.height))
 
     def parts(self, image: Tensor) -> Iterator[Tensor]:
         """Views of the rows of an image (B, C, H, W), a strip of features each, to be changed in
@@ -346,18 +389,16 @@ class WindowPlan:
     def strip(
         self,
         windows: Tensor,
-        top: int,
-        bottom: int,
+        rows: Rows,
         margin: int,
         dtype: torch.dtype,
-        scale: int = 1,
-    ) -> tuple[tuple[slice, ...], Tensor]:
-        """Rows of a strip and ``margin`` rows around it, as far as there are any; of a wrapped
-        image always, and as many columns.
+    ) -> tuple[Area, Tensor]:
+        """Take a strip and ``margin`` rows around it, as far as there are any; of a wrapped image
+        always, and as many columns.
 
-        Returns where of what is made of these, (B, C, scale * h, scale * w), that of the strip
-        lies, and them (B, C, h, w) stored channels last.
+        Returns where the strip lies in what is taken, and that, (B, C, h, w) stored channels last.
         """
+        top, bottom = rows
         first, last = top - margin, bottom + margin
         if not self.wrapped[0]:
             first, last = max(first, 0), min(last, self.height)
@@ -370,16 +411,19 @@ class WindowPlan:
         for row in range(first // self.size, -(-last // self.size)):
             start, stop = max(first, row * self.size), min(last, (row + 1) * self.size)
             inside = slice(start - row * self.size, stop - row * self.size)
-            rows = grid[:, row % self.rows, :, inside].movedim(2, 1)
-            by_windows[:, start - first : stop - first] = rows
+            its_rows = grid[:, row % self.rows, :, inside].movedim(2, 1)
+            by_windows[:, start - first : stop - first] = its_rows
         for beyond in range(left):
             strip[:, :, left - 1 - beyond] = columns[:, :, (-1 - beyond) % self.width]
             strip[:, :, left + self.width + beyond] = columns[:, :, beyond % self.width]
-        kept = (
-            slice((top - first) * scale, (bottom - first) * scale),
-            slice(left * scale, (left + self.width) * scale),
-        )
-        return (slice(None), slice(None), *kept), strip.movedim(-1, 1)
+        kept = ..., slice(top - first, bottom - first), slice(left, left + self.width)
+        return kept, strip.movedim(-1, 1)
+
+    def all_features(self, windows: Tensor, margin: int, dtype: torch.dtype) -> tuple[Area, Tensor]:
+        """Take all features as ``strip`` takes those of a few rows, with their graph."""
+        above, left = (margin * wrapped for wrapped in self.wrapped)
+        kept = ..., slice(above, above + self.height), slice(left, left + self.width)
+        return kept, self.around(self.to_features(windows.to(dtype)), margin)
 
     def around(self, image: Tensor, margin: int) -> Tensor:
         """Continue an image (B, C, H, W) by ``margin`` pixels beyond the edges that are wrapped."""
@@ -388,17 +432,28 @@ class WindowPlan:
                 image = continued(image, margin, dim)
         return image
 
-    def inside(self, image: Tensor, margin: int) -> Tensor:
-        """Cut from (B, C, H, W) what ``around`` has added."""
-        rows, columns = (
-            slice(margin * wrapped, -margin * wrapped or None) for wrapped in self.wrapped
-        )
-        return image[:, :, rows, columns]
-
 
 def _residual_dtype(dtype: torch.dtype) -> torch.dtype:
     """Type of the residual stream, whose values grow from block to block beyond what half holds."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def enlarged(area: Area, factor: int) -> Area:
+    """The area in an image that is ``factor`` times as large."""
+    rows, columns = (slice(side.start * factor, side.stop * factor) for side in area[1:])
+    return ..., rows, columns
+
+
+def cut(kept: Area, x: Tensor, margin: int) -> tuple[Area, Tensor]:
+    """Leave ``margin`` pixels of (B, C, H, W) around what is kept, where there are more."""
+    _, rows, columns = kept
+    above, left = (max(side.start - margin, 0) for side in (rows, columns))
+    x = x[..., above : rows.stop + margin, left : columns.stop + margin]
+    return (..., shifted(rows, -above), shifted(columns, -left)), x
+
+
+def shifted(side: slice, by: int) -> slice:
+    return slice(side.start + by, side.stop + by)
 
 
 class _Kept(threading.local):

@@ -21,8 +21,8 @@ from torch.amp.autocast_mode import is_autocast_available
 from ..reports import Report, to_nobody
 from .config import SwinIRConfig
 from .layers import LayerFactory, pixel_shuffles, residual_conv
-from .memory import HEAD_MARGIN, estimate_memory
-from .plan import Sweeps, WindowPlan, keep_plan, reusing_plans, take_plan
+from .memory import estimate_memory
+from .plan import Area, Sweeps, WindowPlan, cut, enlarged, keep_plan, reusing_plans, take_plan
 from .swin_layer import SwinTransformerLayer
 from .windows import NOT_WRAPPED
 
@@ -201,7 +201,8 @@ class SwinIR(nn.Module):
             x = x + plan.to_windows(position.expand(plan.batch, -1, -1, -1))
         for rstb in self.layers:
             x = rstb(x, plan)
-        return plan.add_convolved(shallow, self.conv_after_body, self.normalise(x, plan))
+        y = self.normalise(x, plan)
+        return plan.add_convolved(shallow, self.conv_after_body, y, self.config.conv_margin)
 
     def normalise(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """The norm after the last RSTB, (windows, N, C) in and out."""
@@ -225,35 +226,39 @@ class SwinIR(nn.Module):
         A few rows at a time, because at full size these features outgrow those of the body.
         """
         upscale = self.config.upscale
+        margin = self.config.head_margin
         if plan.keeps_graph:
-            features = plan.around(plan.to_features(windows).to(plan.dtype), HEAD_MARGIN)
-            return plan.inside(self.reconstruct_strip(features), HEAD_MARGIN * upscale)
+            return self.reconstruct_strip(*plan.all_features(windows, margin, plan.dtype))
         size = (plan.height * upscale, plan.columns * plan.size * upscale)
         out = windows.new_empty(plan.batch, self.config.in_channels, *size, dtype=plan.dtype)
         for top, bottom in plan.strips():
-            kept, strip = plan.strip(windows, top, bottom, HEAD_MARGIN, plan.dtype, upscale)
-            out[:, :, top * upscale : bottom * upscale] = self.reconstruct_strip(strip)[kept]
+            strip = plan.strip(windows, (top, bottom), margin, plan.dtype)
+            out[:, :, top * upscale : bottom * upscale] = self.reconstruct_strip(*strip)
             plan.sweeps.advance(HEAD_SWEEPS * (bottom - top) / plan.height)
         return out
 
-    def reconstruct_strip(self, x: Tensor) -> Tensor:
-        """Reconstruct (B, embed_dim, h, w) features as (B, C, upscale * h, upscale * w) pixels.
+    def reconstruct_strip(self, kept: Area, x: Tensor) -> Tensor:
+        """Reconstruct the ``kept`` area of (B, embed_dim, h, w) features as pixels.
 
         Paper section 3.1; layers and slopes as in the reference implementation.
         """
+        upscale = self.config.upscale
         match self.config.upsampler:
             case "pixelshuffle":
-                return self.conv_last(self.upsample(self.conv_before_upsample(x)))
+                x = self.conv_last(self.upsample(self.conv_before_upsample(x)))
             case "pixelshuffledirect":
-                return self.upsample(x)
+                x = self.upsample(x)
             case "nearest+conv":
                 x = self.conv_before_upsample(x)
-                for doubling in range(1, self.config.upscale.bit_length()):
-                    x = F.interpolate(x, scale_factor=2, mode="nearest")
+                for doubling in range(1, upscale.bit_length()):
+                    # All later convolutions together see less than two of these pixels beyond.
+                    kept, x = cut(kept, x, 2)
+                    kept, x = enlarged(kept, 2), F.interpolate(x, scale_factor=2, mode="nearest")
                     x = F.leaky_relu(self.get_submodule(f"conv_up{doubling}")(x), 0.2)
-                return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2))
+                return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2))[kept]
             case _:
-                return self.conv_last(x)
+                x = self.conv_last(x)
+        return x[enlarged(kept, upscale)]
 
 
 class PatchEmbed(nn.Module):
@@ -277,11 +282,12 @@ class RSTB(nn.Module):
         super().__init__()
         self.residual_group = ResidualGroup(config, depth, num_heads, layers)
         self.conv = residual_conv(config, layers)
+        self.conv_margin = config.conv_margin
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """(windows, N, C) of the residual stream in and out."""
         y = self.residual_group(plan.working_copy(x), plan)
-        return plan.add_convolved(x, self.conv, y)
+        return plan.add_convolved(x, self.conv, y, self.conv_margin)
 
 
 class ResidualGroup(nn.Module):

@@ -8,6 +8,7 @@ nothing is rolled or partitioned again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,10 @@ class WindowGroup:
 
     mask: Tensor | None
     """(N, N) float32 to add to the logits; ``None`` for windows inside the image."""
+
+    def split(self, count: int) -> Iterator[WindowGroup]:
+        """Cut into groups of ``count`` windows at most."""
+        return (WindowGroup(index, self.mask) for index in self.index.split(count))
 
 
 def relative_position_index(size: int, device: torch.device) -> Tensor:

@@ -25,9 +25,9 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
 
     Args:
         device: ``auto``, the launcher's choice or the best there is, or ``cpu``.
-        precision: of the forward pass; weights, their average and Adam's state are always float32.
-            ``auto`` is what ``accelerate launch --mixed_precision`` asks for; else bfloat16 where
-            the device computes in it directly, float32 where it would be emulated.
+        precision: of the forward pass; weights, their average and the optimizer's state are always
+            float32. ``auto`` is what ``accelerate launch --mixed_precision`` asks for; else
+            bfloat16 where the device computes in it directly, float32 where it would be emulated.
 
     Raises:
         ValueError: the device lacks the precision.

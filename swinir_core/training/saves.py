@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,11 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
         part.write_bytes(buffer.getvalue())
 
 
-def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
+def read_state(run_dir: Path, config: SwinIRConfig, optimizer: str) -> dict[str, Any]:
     """Read what ``write_state`` wrote, onto the CPU.
 
     Raises ``ValueError`` when there is no run, when the file is damaged or of another kind, and
-    when the run is of another network.
+    when the run is of another network or has another optimizer than the one named.
     """
     path = run_dir / STATE
     try:
@@ -85,6 +86,14 @@ def read_state(run_dir: Path, config: SwinIRConfig) -> dict[str, Any]:
     if different:
         was = ", ".join(f"{name}={theirs.get(name)!r}" for name in different)
         raise ValueError(f"{path} holds a run of another network, one with {was}.")
+    # Runs of the time when there was no choice name none.
+    named = re.search(r'^optimizer = "(\w+)"$', state["settings"], re.MULTILINE)
+    was = named[1] if named else "adam"
+    if was != optimizer:
+        raise ValueError(
+            f'{path} holds a run with optimizer = "{was}", not "{optimizer}"; resume with that, or '
+            f"start a new run in another folder, from the {LAST} beside it."
+        )
     return state
 
 

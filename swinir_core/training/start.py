@@ -74,7 +74,8 @@ def train(config: TrainConfig, resume: bool = False) -> bool:
         start = read_start(config, resume)
         network = network_config(config, start)
         # Read by one process, because other machines may not have the folder.
-        states = [read_state(run.out, network) if resume and main else None]
+        optimizer = config.schedule.optimizer
+        states = [read_state(run.out, network, optimizer) if resume and main else None]
         broadcast_object_list(states)
         state = states[0]
         objective = Objective(config.loss, accelerator.device)

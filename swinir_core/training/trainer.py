@@ -27,6 +27,7 @@ from ..evaluation.test_sets import PixelPair
 from ..network.swinir import SwinIR
 from .data import Pairs, batches
 from .losses.objective import Critic, Objective
+from .muon import Muon, parameter_groups
 from .report import (
     CURVES,
     LOG,
@@ -61,7 +62,7 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """The state of a run: weights, their running average, Adam, the step reached.
+    """The state of a run: weights, their running average, the optimizer, the step reached.
 
     The average is what is validated and written, as ``last.safetensors`` and, where its PSNR is
     the highest so far, as ``best.safetensors``; ``state.pt`` holds the rest. Files are replaced
@@ -100,8 +101,11 @@ class Trainer:
         self.model.set_drop_path(schedule.drop_path)
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.restorer = paper_restorer(self.average, device, torch.float32)
-        adam = torch.optim.Adam(model.parameters(), betas=schedule.betas, fused=True)
-        self.prepared, self.optimizer = accelerator.prepare(model, adam)
+        if schedule.optimizer == "muon":
+            optimizer = Muon(parameter_groups(model), schedule.betas)
+        else:
+            optimizer = torch.optim.Adam(model.parameters(), betas=schedule.betas, fused=True)
+        self.prepared, self.optimizer = accelerator.prepare(model, optimizer)
         self.objective = objective
         self.critic = None
         if config.loss.gan_weight:

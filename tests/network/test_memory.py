@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,15 @@ CASES = [
     ("gray_denoise", 50, 30, 1, torch.bfloat16),
     ("color_jpeg", 50, 63, 1, torch.float32),
 ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Because what several have alive together depends on how they take turns."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("preset", "height", "width", "batch", "dtype"), CASES)
@@ -53,3 +63,14 @@ def test_the_number_of_layers_costs_no_memory(preset: str) -> None:
             network(torch.rand(1, 3, 56, 56))
         peaks.append(memory.peak)
     assert peaks[0] == peaks[1]
+
+
+@pytest.mark.parametrize("preset", ["lightweight_sr_x2", "classical_sr_x4"])
+def test_threads_have_alive_together_no_more_than_the_estimate(preset: str) -> None:
+    torch.set_num_threads(4)
+    config = replace(PRESETS[preset], depths=(2,), num_heads=(6,))
+    network = SwinIR(config).eval()
+    with torch.inference_mode(), PeakMemory() as memory:
+        network(torch.rand(1, 3, 64, 192))
+    assert 0.7 * estimate_memory(config, 64, 192) <= memory.peak
+    assert memory.peak <= 1.05 * estimate_memory(config, 64, 192)

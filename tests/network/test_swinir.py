@@ -183,10 +183,10 @@ def test_a_piece_at_a_time_equals_all_at_once(
     )
     network = our_network(config, reference_network(replace(config, img_size=2 * window_size)))
     x = torch.rand(2, 3, 40, 25)
-    monkeypatch.setattr(plan, "_CPU_TOKENS_A_THREAD", 10**9)
+    monkeypatch.setattr(plan, "_CPU_TOKENS", 10**9)
     at_once = network(x)
-    monkeypatch.setattr(plan, "_CPU_TOKENS_A_THREAD", 150)
-    monkeypatch.setattr(plan, "_STRIP_ROWS", 5)
+    monkeypatch.setattr(plan, "_CPU_TOKENS", 150)
+    monkeypatch.setattr(plan, "_CPU_STRIP_ROWS", 5)
     monkeypatch.setattr(plan, "_CPU_STRIP_PIXELS", 1)
     assert (network(x) - at_once).abs().max() <= 1e-5
 

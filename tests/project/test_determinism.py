@@ -130,7 +130,7 @@ def test_threads_change_the_last_bits_at_most(size: tuple[int, int]) -> None:
     [
         ("_CPU_TOKENS_A_THREAD", (64, 300, 2**16)),
         ("_CPU_STRIP_PIXELS", (1, 2**9, 2**20)),
-        ("_STRIP_ROWS", (1, 16, 10**6)),
+        ("_CPU_STRIP_ROWS", (1, 16, 10**6)),
     ],
 )
 def test_how_much_is_worked_on_at_a_time_changes_the_last_bits_at_most(

@@ -281,13 +281,14 @@ def test_running_out_of_device_memory_is_said(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("taught", [False, True], ids=["photographs", "teacher"])
+@pytest.mark.parametrize("taught", [False, True], ids=["photographs", "teacher, parts, muon"])
 def test_two_processes_train_as_one(folder: Path, taught: bool) -> None:
     """With a teacher, the pictures of each run are made by its first process."""
     more: Any = {"data": {"validate": "photographs", "batch": 4}, "run": {"log_every": 1}}
     more |= {"data": more["data"] | {"train": ["others"]}, "schedule": {"clip_norm": 0.5}}
     if taught:
         more["data"]["parts"] = 2
+        more["schedule"]["optimizer"] = "muon"
         more["teacher"] = {"file": "upscale_x2_light", "crop": 8, "crops": 2}
     path = write_config(folder, SR, GAN, more)
     assert train(folder, "--out", str(folder / "one")) == 0

@@ -132,6 +132,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"schedule": {"betas": [0.9, 1.0]}},
         "[schedule] betas = [0.9, 1.0]: each must be below 1",
     ),
+    "optimizer": (
+        {"schedule": {"optimizer": "sgd"}},
+        '[schedule] optimizer = "sgd": must be one of adam, muon',
+    ),
     "epsilon of L1": (
         {"loss": {"epsilon": 1e-2}},
         '[loss] epsilon = 0.01: is not used by pixel = "l1"',

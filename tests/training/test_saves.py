@@ -31,12 +31,14 @@ from swinir_core.training.trainer import Trainer
 from tests.training.runs import GAN, JPEG, SR, tiny_config, tiny_trainer, write_config
 
 DROP = {"schedule": {"drop_path": 0.3}}
+MUON = {"schedule": {"optimizer": "muon", "clip_norm": 0.5}, "data": {"parts": 2}}
 
 
 def resumed(config, seed: int = 9) -> Trainer:
     """A trainer that begins with other weights and takes over those of the saved state."""
     trainer = tiny_trainer(config, seed)
-    trainer.resume(read_state(config.run.out, trainer.model.config))
+    optimizer = config.schedule.optimizer
+    trainer.resume(read_state(config.run.out, trainer.model.config, optimizer))
     return trainer
 
 
@@ -58,7 +60,7 @@ def stop_at(trainer: Trainer, step: int, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("change", [DROP, SR, GAN], ids=["drop_path", "sr", "gan"])
+@pytest.mark.parametrize("change", [DROP, SR, GAN, MUON], ids=["drop_path", "sr", "gan", "muon"])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     folder: Path, number: signal.Signals, change: dict[str, Any]
 ) -> None:
@@ -301,10 +303,29 @@ def test_what_is_no_state_is_said(tmp_path: Path, name: str) -> None:
     path.write_bytes(contents) if isinstance(contents, bytes) else torch.save(contents, path)
     config = SwinIRConfig(1, 3, 8, (2,), (2,), 4, 2.0, "none")
     with pytest.raises(ValueError, match=r"state\.pt is damaged or not the state of a run"):
-        read_state(tmp_path, config)
+        read_state(tmp_path, config, "adam")
 
 
 def test_the_state_of_another_network_is_refused(folder: Path) -> None:
     tiny_trainer(tiny_config(folder, {"schedule": {"steps": 1}})).run()
     with pytest.raises(ValueError, match="of another network, one with embed_dim=8"):
         resumed(tiny_config(folder, {"network": {"embed_dim": 12}}))
+
+
+@pytest.mark.parametrize(("was", "now"), [("adam", "muon"), ("muon", "adam")])
+def test_the_state_of_another_optimizer_is_refused(folder: Path, was: str, now: str) -> None:
+    tiny_trainer(tiny_config(folder, {"schedule": {"optimizer": was, "steps": 1}})).run()
+    with pytest.raises(
+        ValueError, match=f'state.pt holds a run with optimizer = "{was}", not "{now}"; resume'
+    ):
+        resumed(tiny_config(folder, {"schedule": {"optimizer": now}}))
+
+
+def test_a_state_that_names_no_optimizer_is_of_adam(folder: Path) -> None:
+    config = tiny_config(folder)
+    tiny_trainer(config).run()
+    path = config.run.out / "state.pt"
+    state = torch.load(path)
+    state["settings"] = state["settings"].replace('optimizer = "adam"\n', "")
+    torch.save(state, path)
+    assert resumed(config).step == 6

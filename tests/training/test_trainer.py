@@ -14,6 +14,7 @@ from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.initialisation import init_weights
 from swinir_core.network.swinir import SwinIR
 from swinir_core.training.data import batches
+from swinir_core.training.muon import Muon
 from swinir_core.training.report import read_rows
 from swinir_core.training.runtime import make_accelerator
 from swinir_core.training.schedule import FINAL_FRACTION, ema_decay, learning_rate
@@ -46,6 +47,17 @@ def test_adam_has_the_settings_of_the_schedule(folder: Path) -> None:
     assert group["betas"] == (0.8, 0.9)
     assert group["lr"] == pytest.approx(5e-4)
     assert group["weight_decay"] == 0
+
+
+def test_muon_has_the_schedule_in_every_group_and_the_critic_adam(folder: Path) -> None:
+    changes = {"betas": [0.8, 0.9], "steps": 1, "learning_rate": 3e-4}
+    trainer = tiny_trainer(tiny_config(folder, GAN, MUON, {"schedule": changes}))
+    trainer.run()
+    assert isinstance(trainer.optimizer.optimizer, Muon)
+    groups = trainer.optimizer.param_groups
+    assert {(group["lr"], group["betas"]) for group in groups} == {(3e-4, (0.8, 0.9))}
+    assert trainer.critic is not None
+    assert isinstance(trainer.critic.optimizer.optimizer, torch.optim.Adam)
 
 
 def test_drop_path_is_of_training_alone(folder: Path) -> None:
@@ -175,7 +187,10 @@ def test_the_second_stage_of_real_world_training(folder: Path) -> None:
     torch.testing.assert_close(terms["perceptual"], perceptual(prediction, target) / 2)
 
 
-@pytest.mark.parametrize("changes", [{}, GAN], ids=["pixel", "gan"])
+MUON = {"schedule": {"optimizer": "muon"}}
+
+
+@pytest.mark.parametrize("changes", [{}, GAN, MUON], ids=["pixel", "gan", "muon"])
 def test_a_batch_in_parts_is_the_same_step(folder: Path, changes: Changes) -> None:
     weights = []
     for parts in (1, 4):

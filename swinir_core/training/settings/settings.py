@@ -322,7 +322,7 @@ class LossSettings(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class ScheduleSettings(Table):
-    """Adam, how long, and how fast. No weight decay, as in the paper."""
+    """The optimizer, how long, and how fast. No weight decay, as in the paper."""
 
     steps: Count
     """Length of the whole run, steps before a resumption included."""
@@ -337,7 +337,12 @@ class ScheduleSettings(Table):
     halve_at: tuple[Count, ...] = ()
     """Steps at which ``halving`` halves the learning rate."""
 
+    optimizer: Annotated[Text, _choice("adam", "muon")] = "adam"
+    """``muon`` moves the matrices inside the network by Muon, all else by Adam."""
+
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    """Of Adam, that of the discriminator too."""
+
     ema: Fraction = 0.999
     """Decay of the running average of the weights."""
 

@@ -1,0 +1,147 @@
+"""Threads that share work: parts, errors, modes and what they leave behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from swinir_core.restoration.peak_memory import PeakMemory
+from swinir_core.threads import share
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 100])
+def test_every_part_is_worked_on_once_and_told_here(threads: int, count: int) -> None:
+    worked, told, here = [], [], threading.get_ident()
+    share(worked.append, range(count), lambda part: told.append((part, threading.get_ident())))
+    assert (sorted(worked), sorted(told)) == ([*range(count)], [(i, here) for i in range(count)])
+
+
+def test_parts_are_worked_on_by_threads_of_one_thread_each(threads: int) -> None:
+    together = threading.Barrier(threads, timeout=20)  # Breaks unless all of them wait here.
+    found: list[int] = []
+
+    def work(_: int) -> None:
+        together.wait()
+        found.append(torch.get_num_threads())
+
+    share(work, range(threads), lambda _: None)
+    assert found == [1] * threads
+
+
+class Stop(BaseException):
+    """Neither an error nor an interrupt that anybody expects."""
+
+
+@pytest.mark.parametrize("error", [ValueError("of work"), KeyboardInterrupt(), Stop()])
+@pytest.mark.parametrize("where", ["work", "done"])
+def test_what_is_raised_passes_when_nobody_works_any_more(
+    threads: int, error: BaseException, where: str
+) -> None:
+    working, worked = set(), []
+
+    def work(part: int) -> None:
+        working.add(part)
+        worked.append(part)
+        if where == "work" and part == 7:
+            working.discard(part)
+            raise error
+        torch.randn(50, 50) @ torch.randn(50, 50)
+        working.discard(part)
+
+    def done(part: int) -> None:
+        if where == "done":
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        share(work, range(1000), done)
+    assert (raised.value, working) == (error, set())
+    assert len(worked) < 1000
+    share(worked.append, range(10), lambda _: None)  # The threads are there for others.
+
+
+def modes() -> tuple[bool, bool, bool, torch.dtype]:
+    return (
+        torch.is_inference_mode_enabled(),
+        torch.is_grad_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+    )
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *(nullcontext, torch.inference_mode, torch.no_grad),
+        *(partial(torch.autocast, "cpu", dtype) for dtype in (torch.bfloat16, torch.float16)),
+    ],
+)
+def test_modes_are_those_of_the_caller(
+    threads: int, mode: Callable[[], AbstractContextManager]
+) -> None:
+    found = []
+    with mode():
+        share(lambda _: found.append(modes()), range(20), lambda _: None)
+        assert set(found) == {modes()}
+
+
+def test_counters_see_all_threads(threads: int) -> None:
+    def work(_: int) -> None:
+        x = torch.ones(32, 32)
+        for _ in range(20):
+            x = x @ x * 0.01
+
+    with FlopCounterMode(display=False) as products:
+        share(work, range(20), lambda _: None)
+    assert products.get_total_flops() == 20 * 20 * 2 * 32**3
+
+    kept = []
+    with PeakMemory() as memory:
+        share(lambda _: kept.append(torch.ones(1000)), range(50), lambda _: None)
+        assert memory.peak == memory.current == 50 * 4000
+        share(lambda _: kept.pop(), range(50), lambda _: None)
+        assert memory.current == 0
+
+
+def test_threads_begun_later_have_as_many_as_before(threads: int) -> None:
+    share(lambda _: None, range(10), lambda _: None)
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [threads]
+
+
+def _in_another_process(results: multiprocessing.SimpleQueue) -> None:
+    worked = []
+    share(worked.append, range(20), lambda _: None)
+    results.put(sorted(worked))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_forked_process_has_threads_of_its_own(threads: int) -> None:
+    share(lambda _: None, range(20), lambda _: None)
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    child = context.Process(target=_in_another_process, args=(results,), daemon=True)
+    child.start()
+    child.join(20)
+    assert not child.is_alive()
+    assert results.get() == [*range(20)]
