@@ -40,7 +40,7 @@ Rows: TypeAlias = tuple[int, int]
 Area: TypeAlias = tuple[EllipsisType, slice, slice]
 """Index of the rows and columns that are wanted of what is computed for them."""
 
-_CPU_TOKENS = 2048
+_CPU_TOKENS = 1024
 _CPU_TOKENS_IN_TRAINING = 4096
 _GPU_TOKENS = 2**16
 _CPU_STRIP_ROWS = 16
