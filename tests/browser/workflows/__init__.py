@@ -15,8 +15,11 @@ from .tasks import (
     COMPARE_QUALITY,
     DENOISE_PHOTO,
     GRAY_IMAGE,
+    LOOK,
     REAL_WORLD,
     REMOVE_JPEG,
+    SEAMLESS,
+    SIZE,
     UPSCALE_PHOTO,
 )
 
@@ -36,6 +39,9 @@ WORKFLOWS: tuple[Workflow, ...] = (
     COMPARE_QUALITY,
     BLEND_MODELS,
     FOLDER,
+    SIZE,
+    SEAMLESS,
+    LOOK,
 )
 
 __all__ = ["COMPARE_QUALITY", "WORKFLOWS", "Node", "Workflow"]
