@@ -1,5 +1,6 @@
 """Every example workflow, described once: ``build.py`` draws and saves them in a real frontend."""
 
+from .comparisons import COMPARISONS
 from .diffusion import AFTER_DIFFUSION, SECOND_PASS
 from .graph import Node, Workflow
 from .pipelines import (
@@ -44,4 +45,4 @@ WORKFLOWS: tuple[Workflow, ...] = (
     LOOK,
 )
 
-__all__ = ["COMPARE_QUALITY", "WORKFLOWS", "Node", "Workflow"]
+__all__ = ["COMPARE_QUALITY", "COMPARISONS", "WORKFLOWS", "Node", "Workflow"]
