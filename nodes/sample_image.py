@@ -9,7 +9,14 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core.degradation.samples import ALL, SAMPLES, degraded, read_samples, views
+from ..swinir_core.degradation.samples import (
+    ALL,
+    SAMPLES,
+    TEXTURE,
+    degraded,
+    read_samples,
+    views,
+)
 from . import host
 
 NO_JPEG = 100
@@ -25,17 +32,19 @@ class SwinIRSampleImage(io.ComfyNode):
             display_name="SwinIR Sample Image",
             category="image",
             description=(
-                "Supplies a small photograph that comes with the pack, clean or shrunk, noisy or "
-                "compressed by a chosen amount, so that a workflow runs without any upload."
+                "Supplies a small photograph or texture that comes with the pack, clean or "
+                "shrunk, noisy or compressed by a chosen amount, so that a workflow runs without "
+                "any upload."
             ),
             search_aliases=["swinir", "example image", "test image", "degrade", "add noise"],
             inputs=[
                 io.Combo.Input(
                     "picture",
-                    options=[*SAMPLES, ALL],
+                    options=[*SAMPLES, ALL, TEXTURE],
                     tooltip=(
                         "The photograph; all gives a batch of all four, cut to one size. They are "
-                        "in the public domain or CC0. Change it to see another subject."
+                        "in the public domain or CC0. Change it to see another subject. Choose "
+                        "terrazzo, a drawn texture whose edges fit together, to try edges wrapped."
                     ),
                 ),
                 io.Int.Input(

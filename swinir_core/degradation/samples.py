@@ -14,6 +14,7 @@ from ..images.color import rgb_to_gray
 from ..images.levels import to_floats, to_integers
 from ..images.resize import bicubic_resize
 from .noise_and_jpeg import add_gaussian_noise, jpeg_compress
+from .texture import terrazzo
 
 FOLDER = Path(__file__).parents[1] / "samples"
 """Folder of the bundled pictures."""
@@ -26,7 +27,10 @@ _FILES = {
 }
 
 SAMPLES = tuple(_FILES)
-"""Names of the pictures."""
+"""Names of the photographs."""
+
+TEXTURE = "terrazzo"
+"""Name of a picture that is drawn: its opposite edges fit together."""
 
 _CROP, _CROP_SIDE = "astronaut", 32
 """Picture whose middle shows what a model does, and the side of an input that is cut from it."""
@@ -40,19 +44,22 @@ _DAMAGE: dict[str, dict[str, Any]] = {
 evaluation."""
 
 ALL = "all"
-"""In place of a name: every picture."""
+"""In place of a name: every photograph."""
 
 
 def read_sample(name: str) -> np.ndarray:
     """Read a bundled picture, float32 (H, W, 3) in 0..1. Raises ``ValueError`` for other names."""
+    if name == TEXTURE:
+        return terrazzo()
     if name not in _FILES:
-        raise ValueError(f"There is no sample picture {name!r}; choose {', '.join(SAMPLES)}.")
+        names = ", ".join((*SAMPLES, TEXTURE))
+        raise ValueError(f"There is no sample picture {name!r}; choose {names}.")
     with PIL.Image.open(FOLDER / _FILES[name]) as picture:
         return to_floats(np.asarray(picture))
 
 
 def read_samples(choice: str) -> list[np.ndarray]:
-    """Read the bundled picture of this name, or all of them, cut at their middle to the largest
+    """Read the bundled picture of this name, or all photographs, cut at their middle to the largest
     size that all have. Raises ``ValueError`` for other names."""
     if choice != ALL:
         return [read_sample(choice)]

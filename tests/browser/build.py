@@ -1,4 +1,5 @@
-"""Draw, save and run the example workflows; write example_workflows/ and docs/screenshots/.
+"""Draw, save and run the example workflows; write example_workflows/ and docs/screenshots/, and
+those with the host's comparison slider, nodes/web/workflows/.
 
 python -m tests.browser.build [NAME ...]
 
@@ -20,11 +21,13 @@ from PIL import Image
 from tests.browser.frontend import Frontend, find_chromium, open_frontend, view_of
 from tests.browser.pictures import before_and_after, save_jpeg, save_screenshot
 from tests.browser.supplies import bring_checkpoint, bring_upscale_model, make_checkpoint
-from tests.browser.workflows import WORKFLOWS, Workflow
+from tests.browser.workflows import COMPARISONS, WORKFLOWS, Workflow
 from tests.host.comfy_host import ComfyHost
 from tests.host.conftest import REPOSITORY, find_home, find_python
 
 EXAMPLES = REPOSITORY / "example_workflows"
+SLIDERS = REPOSITORY / "nodes" / "web" / "workflows"
+"""Where no host lists them, and every host serves them."""
 SCREENSHOTS = REPOSITORY / "docs" / "screenshots"
 MOST_SCREENSHOT_BYTES = 250_000
 SCREENSHOT_WIDTH = 1600
@@ -32,14 +35,14 @@ PAGE = (2200, 1240)  # Large enough for the frontend to draw all texts.
 
 
 def main(names: list[str]) -> None:
-    known = [workflow.name for workflow in WORKFLOWS]
+    known = [workflow.name for workflow in (*WORKFLOWS, *COMPARISONS)]
     if unknown := set(names) - set(known):
         sys.exit(f"There is no workflow {', '.join(unknown)}; there are {', '.join(known)}.")
     chromium = find_chromium()
     if chromium is None:
         sys.exit("Chromium was not found; set CHROMIUM_PATH to its program.")
-    EXAMPLES.mkdir(exist_ok=True)
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for needed in (EXAMPLES, SLIDERS, SCREENSHOTS):
+        needed.mkdir(parents=True, exist_ok=True)
     home = find_home()
     python = find_python(home)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +54,7 @@ def main(names: list[str]) -> None:
             bring_checkpoint(host, checkpoint)
             bring_upscale_model(host)
             with open_frontend(host, chromium, PAGE) as frontend:
-                for workflow in WORKFLOWS:
+                for workflow in (*WORKFLOWS, *COMPARISONS):
                     if not names or workflow.name in names:
                         frontend.reload()
                         done = build(workflow, frontend)
@@ -66,7 +69,10 @@ def build(workflow: Workflow, frontend: Frontend) -> str:
     graph = frontend.draw(workflow)
     if overlaps := frontend.overlaps():
         raise RuntimeError(f"{workflow.name}: these nodes overlap: {overlaps}")
-    write(workflow.name, graph, frontend)
+    in_folder = SLIDERS if workflow in COMPARISONS else EXAMPLES
+    write(in_folder / f"{workflow.name}.json", graph, frontend)
+    if in_folder == SLIDERS:
+        return "saved; test_comparisons.py runs it"
     frontend.show_all()
 
     thumbnail = EXAMPLES / f"{workflow.name}.jpg"
@@ -98,15 +104,15 @@ def run(workflow: Workflow, frontend: Frontend) -> Image.Image:
     return before_and_after(before, after, workflow.focus)
 
 
-def write(name: str, graph: dict[str, Any], frontend: Frontend) -> None:
+def write(path: Path, graph: dict[str, Any], frontend: Frontend) -> None:
     """Save what the frontend serialised; all that differs from time to time is made the same."""
-    graph["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"swinir-restore/{name}"))
+    graph["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"swinir-restore/{path.stem}"))
     graph["extra"] = {"ds": view_of(frontend.bounds())}
     for node in graph["nodes"]:
         node["pos"] = [round(value) for value in node["pos"]]
         node["size"] = [round(value) for value in node["size"]]
     text = json.dumps(graph, indent=2, ensure_ascii=False)
-    (EXAMPLES / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,14 @@ NO_NOTICES = "[data-testid=queue-notification-banner] { display: none !important
 ADD_STYLE = """(css) =>
   document.head.append(Object.assign(document.createElement("style"), { textContent: css }))"""
 
+ADD_SELECTED = """(type) => {
+  const node = LiteGraph.createNode(type);
+  app.graph.clear();
+  app.graph.add(node);
+  node.pos = [300, 200];
+  app.canvas.selectNode(node);
+}"""
+
 OVERLAPS = """() => {
   const nodes = app.graph._nodes, found = [];
   const box = (n) => [n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]];
@@ -164,6 +172,27 @@ class Frontend:
             self.page.mouse.wheel(0, 10_000)
             self.page.wait_for_timeout(1500)
         return cards
+
+    def open_help(self, node_type: str) -> None:
+        """Put a node in place of the workflow and open its help page."""
+        self.page.evaluate(ADD_SELECTED, node_type)
+        self.page.get_by_test_id("info-button").first.click()
+
+    def drag_link(self, address: str) -> None:
+        """Drag a link onto the canvas; hosts open the workflow it leads to."""
+        link = self.page.locator(f"a[href='{address}']")
+        link.scroll_into_view_if_needed()
+        width, height = self._size
+        place = {"x": width / 2, "y": height * 3 / 4}
+        link.drag_to(self.page.locator("#graph-canvas"), target_position=place)
+        self.page.wait_for_timeout(2500)
+
+    def widths_of(self, text: str) -> list[int]:
+        """Widths of the pictures that have this text in place of a picture that is not seen."""
+        return [
+            picture.evaluate("(image) => image.naturalWidth")
+            for picture in self.page.get_by_alt_text(text).all()
+        ]
 
     def values(self, number: int) -> dict[str, Any]:
         """Widget values of a node by name."""

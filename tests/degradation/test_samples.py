@@ -12,7 +12,15 @@ from torch import Tensor
 
 import swinir_core
 from swinir_core.checkpoints.names import check_name
-from swinir_core.degradation.samples import ALL, SAMPLES, degraded, read_sample, read_samples, views
+from swinir_core.degradation.samples import (
+    ALL,
+    SAMPLES,
+    TEXTURE,
+    degraded,
+    read_sample,
+    read_samples,
+    views,
+)
 from swinir_core.images import metrics
 from swinir_core.images.quality import compare
 from swinir_core.images.resize import bicubic_resize
@@ -30,6 +38,16 @@ def test_samples_are_small_color_photographs(name: str) -> None:
     assert picture.min() >= 0
     assert 0.8 < picture.max() <= 1
     assert np.ptp(picture, axis=2).mean() > 0.02, "it has no color"
+
+
+def test_the_texture_is_seamless() -> None:
+    """The step over an edge is one like those inside."""
+    picture = read_sample(TEXTURE)
+    assert (picture.dtype, picture.shape) == (np.float32, (192, 192, 3))
+    assert 0 <= picture.min() < picture.max() <= 1
+    for axis in (0, 1):
+        steps = np.abs(picture - np.roll(picture, 1, axis)).mean((1 - axis, 2))
+        assert steps[0] < steps[1:].max()
 
 
 def test_every_sample_file_is_listed_and_small() -> None:

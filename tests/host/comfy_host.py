@@ -185,11 +185,11 @@ class Result:
         """(N, H, W, C) uint8: what a ``SaveImage`` node has saved, all of one size."""
         return np.stack(self.pictures(node))
 
-    def pictures(self, node: str) -> list[np.ndarray]:
-        """(H, W, C) uint8 each: what a node has saved."""
+    def pictures(self, node: str, kind: str = "images") -> list[np.ndarray]:
+        """(H, W, C) uint8 each: what a node has saved, as this kind of output."""
         files = [
             self._host.get("/view", **{k: v for k, v in image.items() if isinstance(v, str)})
-            for image in self._outputs[node]["images"]
+            for image in self._outputs[node][kind]
         ]
         return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
 

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 import swinir_core as sc
-from swinir_core.degradation.samples import ALL, SAMPLES, degraded, read_sample, views
+from swinir_core.degradation.samples import (
+    ALL,
+    SAMPLES,
+    TEXTURE,
+    degraded,
+    read_sample,
+    views,
+)
 from swinir_core.images.quality import compare
 from tests.host.comfy_host import ComfyHost, Graph
 from tests.host.conftest import (
@@ -38,7 +45,7 @@ def run_for_text(host: ComfyHost, graph: Graph, *nodes: str) -> list[str]:
 
 def test_the_list_of_pictures_and_a_seed_that_stays(host: ComfyHost) -> None:
     inputs = host.get_json("/object_info/SwinIRSampleImage")["SwinIRSampleImage"]["input"]
-    assert inputs["required"]["picture"][1]["options"] == [*SAMPLES, ALL]
+    assert inputs["required"]["picture"][1]["options"] == [*SAMPLES, ALL, TEXTURE]
     optional = inputs["optional"]
     assert {name: options["default"] for name, (_, options) in optional.items()} == {
         **{"shrink": 1, "noise": 0, "jpeg_quality": 100, "gray": False, "seed": 0},

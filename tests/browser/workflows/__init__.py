@@ -1,5 +1,6 @@
 """Every example workflow, described once: ``build.py`` draws and saves them in a real frontend."""
 
+from .comparisons import COMPARISONS
 from .diffusion import AFTER_DIFFUSION, SECOND_PASS
 from .graph import Node, Workflow
 from .pipelines import (
@@ -15,8 +16,11 @@ from .tasks import (
     COMPARE_QUALITY,
     DENOISE_PHOTO,
     GRAY_IMAGE,
+    LOOK,
     REAL_WORLD,
     REMOVE_JPEG,
+    SEAMLESS,
+    SIZE,
     UPSCALE_PHOTO,
 )
 
@@ -36,6 +40,9 @@ WORKFLOWS: tuple[Workflow, ...] = (
     COMPARE_QUALITY,
     BLEND_MODELS,
     FOLDER,
+    SIZE,
+    SEAMLESS,
+    LOOK,
 )
 
-__all__ = ["COMPARE_QUALITY", "WORKFLOWS", "Node", "Workflow"]
+__all__ = ["COMPARE_QUALITY", "COMPARISONS", "WORKFLOWS", "Node", "Workflow"]

@@ -20,6 +20,7 @@ PICTURE, LARGE_PICTURE = (340, 300), (540, 480)
 
 SIZES: dict[str, Size] = {
     "CLIPTextEncode": (320, 140),
+    "ImageCompare": (540, 520),
     "PreviewAny": (340, 130),
     "PreviewImage": PICTURE,
     "SaveImage": PICTURE,
@@ -52,7 +53,9 @@ NOTE_WIDTH = 340
 
 CAT, COFFEE, ROCKET, ASTRONAUT = (0.39, 0.38), (0.48, 0.35), (0.5, 0.78), (0.47, 0.35)
 COLLAR, SPOON, MIDDLE = (0.45, 0.75), (0.63, 0.68), (0.5, 0.5)
-"""Places worth a look in the sample pictures."""
+SEAM = (0.57, 0.5)
+"""Places worth a look in the sample pictures; where four copies of one meet, left of the middle of
+the thumbnail."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def model(name: str, key: str = "model", title: str = "") -> Node:
 
 
 def restore(
-    image: str = "sample.image", values: dict[str, str] | None = None, **links: str
+    image: str = "sample.image", values: dict[str, Any] | None = None, **links: str
 ) -> Node:
     links = {"upscale_model": "model.UPSCALE_MODEL", "image": image, **links}
     return Node("restore", "SwinIRRestore", values=values or {}, links=links)

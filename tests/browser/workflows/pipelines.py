@@ -104,8 +104,8 @@ Press **Run**. The sample picture is made into a short noisy video. **Upscale or
 1. **Load Video**: choose or upload it, then click the title of the node and press Ctrl+M to \
 switch it on.
 2. Connect it to **Upscale or Restore Video (SwinIR)**.
-3. Delete all other nodes but **Load SwinIR Model** and **Save Video**. Those of the lower row, \
-which show a frame, would read the whole video into memory.
+3. Delete all other nodes but **Load SwinIR Model** and **Save Video**. Those that show a \
+frame would read the whole video into memory.
 
 It may be of any length: a few frames are in memory at a time. Sound, speed and colors are kept. \
 If you stop it, the console says where the part that is done lies.
@@ -125,32 +125,29 @@ for a file that plays everywhere.
                     "made", "CreateVideo", "Sample video", {"fps": 8.0}, {"images": "sample.image"}
                 ),
                 Node("load", "LoadVideo", values={"file": ""}, room=(LEAST_WIDTH, 110), muted=True),
+                model(DENOISE),
             ),
             (
+                Node("frame", "ImageFromBatch", "A frame before", links={"image": "sample.image"}),
                 Node(
                     "restore",
                     "SwinIRRestoreVideo",
                     links={"upscale_model": "model.UPSCALE_MODEL", "video": "made.VIDEO"},
                 ),
-                model(DENOISE),
             ),
             (
+                # Low enough for the link to the picture before to pass above.
                 Node(
                     "save",
                     "SaveVideo",
                     values={"filename_prefix": "video/SwinIR"},
                     links={"video": "restore.VIDEO"},
+                    above=70,
                 ),
-            ),
-        ),
-        (
-            (Node("frame", "ImageFromBatch", "A frame before", links={"image": "sample.image"}),),
-            (before("frame.IMAGE"),),
-            (
                 Node("parts", "GetVideoComponents", links={"video": "restore.VIDEO"}),
                 Node("same", "ImageFromBatch", "The same after", links={"image": "parts.images"}),
             ),
-            (preview("after", "same.IMAGE", "After"),),
+            (before("frame.IMAGE"), preview("after", "same.IMAGE", "After")),
         ),
     ),
     focus=SPOON,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .graph import ASTRONAUT, CAT, COFFEE, ROCKET, Node, Workflow
+from .graph import ASTRONAUT, CAT, COFFEE, LARGE_PICTURE, ROCKET, SEAM, SPOON, Node, Workflow
 from .parts import (
     DENOISE,
     DENOISE_GRAY,
@@ -231,4 +231,141 @@ strengths, *PSNR* and *GAN*. The node says where two models do not blend.
         ),
     ),
     focus=CAT,
+)
+
+SIZE = Workflow(
+    "16 Upscale to the size you want",
+    f"""
+# Upscale to the size you want
+
+Press **Run**. The picture is made 1024 pixels wide. The model enlarges it four times, which is \
+more, and the result is shrunk.
+
+**Upscale or Restore (SwinIR)**: *size* says what *size_value* means.
+
+- *longer side*: pixels of the longer side, such as 1920 or 3840.
+- *factor*: 1.5 makes width and height one and a half times as large.
+- *megapixels*: 8 makes about 8 million pixels, whatever the shape.
+- *model*: the model's own scale; *size_value* has no effect.
+
+Where one run is not enough, the model runs again over its own result. The memory it takes stays \
+bounded.
+
+*strength*: below 1 the plainly enlarged picture shows through.
+
+{OWN_PICTURE}
+""",
+    (
+        (
+            (sample("coffee"), model(X4)),
+            (
+                restore(values={"size": "longer side", "size_value": 1024.0}),
+                Node(
+                    "plain",
+                    "ImageScale",
+                    "Enlarged without a model",
+                    # A height of 0 keeps the shape.
+                    {"upscale_method": "bicubic", "width": 1024, "height": 0},
+                    {"image": "sample.image"},
+                ),
+            ),
+            (after(room=LARGE_PICTURE), before("plain.IMAGE", "Without a model", LARGE_PICTURE)),
+        ),
+    ),
+    focus=SPOON,
+)
+
+
+def tiled(key: str, source: str) -> tuple[Node, Node]:
+    """Puts four copies of a picture together; the second node gives it."""
+    row, square = f"{key}_row", f"{key}_square"
+    return (
+        Node(row, "ImageStitch", "Two copies", {}, {"image1": source, "image2": source}),
+        Node(
+            square,
+            "ImageStitch",
+            "Four copies",
+            {"direction": "down"},
+            {"image1": f"{row}.IMAGE", "image2": f"{row}.IMAGE"},
+        ),
+    )
+
+
+SEAMLESS = Workflow(
+    "17 Seamless textures",
+    f"""
+# Textures that stay seamless
+
+Press **Run**. A seamless texture is enlarged four times, and four copies of the result are put \
+together.
+
+**Wrapped**: no seam, because *edges* is *wrapped*: beyond each edge the model sees the opposite \
+one.
+
+**Not wrapped**: the host's own node knows nothing of the opposite edge. Look for the cross in the \
+middle, where the copies meet.
+
+**Upscale or Restore (SwinIR)**: for 360° panoramas set *edges* to *wrapped horizontally*.
+
+Sides that are multiples of 8 pixels are exact and cost nothing; others fit as well as tiles do.
+
+{OWN_PICTURE}
+""",
+    (
+        (
+            (sample("terrazzo", shrink=4), model(REAL)),
+            (
+                restore(values={"edges": "wrapped"}),
+                Node(
+                    "host",
+                    "ImageUpscaleWithModel",
+                    links={"upscale_model": "model.UPSCALE_MODEL", "image": "sample.image"},
+                ),
+            ),
+            (*tiled("wrapped", "restore.IMAGE"), *tiled("plain", "host.IMAGE")),
+            (
+                after("wrapped_square.IMAGE", "Wrapped", (440, 420)),
+                before("plain_square.IMAGE", "Not wrapped", (440, 420)),
+            ),
+        ),
+    ),
+    focus=SEAM,
+)
+
+LOOK = Workflow(
+    "18 Let a node choose the model",
+    f"""
+# Let a node choose the model
+
+Press **Run**. **SwinIR Look at Image** estimates noise, JPEG quality and blur of the picture, \
+says which bundled model helps, and how much of it. Here **Load SwinIR Model** loads that one, and \
+**Upscale or Restore (SwinIR)** takes that *strength*.
+
+**SwinIR Sample Image**: set *noise* to 0 and *jpeg_quality* to 30, and another model is loaded. A \
+clean picture is enlarged.
+
+To choose yourself, disconnect *model* of **Load SwinIR Model** and *strength*; the advice remains.
+
+Look at pictures in their own size: once they are shrunk or enlarged less can be told.
+
+{OWN_PICTURE}
+""",
+    (
+        (
+            (
+                sample("astronaut", noise=12),
+                Node("look", "SwinIRLookAtImage", links={"image": "sample.image"}),
+            ),
+            # Low enough for the link to the picture to pass above.
+            (
+                Node(
+                    "model", "SwinIRModelLoader", links={"model_name": "look.model_name"}, above=420
+                ),
+                Node("advice", "PreviewAny", "Advice", {}, {"source": "look.advice"}),
+            ),
+            (replace(restore(strength="look.strength"), above=70),),
+            (before(), after()),
+        ),
+    ),
+    focus=ASTRONAUT,
 )
