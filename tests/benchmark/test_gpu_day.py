@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +111,22 @@ def test_it_is_added_later(seconds: list[float]) -> None:
     assert (len(facts["cases"]), facts["left_out"]) == (9, [])
     assert facts["cases"][0]["seconds"] == [7.0]
     assert seconds == [80.0]
+
+
+def test_a_gpu_is_given_a_share_of_what_is_needed_and_all_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device, limits = torch.device("cuda", 0), []
+    properties = SimpleNamespace(total_memory=1000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *limit: limits.append(limit)
+    )
+    with parts._limited(parts.Day(device, False, math.inf), torch.nn.Identity(), 0.5, 200, 0):
+        assert limits == [(0.2, device)]
+    assert limits[1:] == [(1.0, device)]
 
 
 def test_tiles_of_a_network_that_sees_pixels_alone_are_the_whole() -> None:
