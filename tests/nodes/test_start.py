@@ -28,8 +28,8 @@ folders = {
 }
 before = set(sys.modules)
 with nodes_without_host(pytest.MonkeyPatch(), **folders) as nodes:
-    for node in asyncio.run(nodes.SwinIRExtension().get_node_list()):
-        node.define_schema()
+    asyncio.run(nodes.SwinIRExtension().get_node_list())
+    nodes.model_loader.model_names()
     print(*set(sys.modules) - before)
 """
 
