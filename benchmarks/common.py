@@ -40,6 +40,7 @@ def add_threads(script: argparse.ArgumentParser) -> None:
 def command() -> str:
     """The command of the running script; of paths only the names, not those of this machine."""
     module = Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("")
+    module = module.parent if module.name == "__main__" else module
     arguments = [Path(text).name if "/" in text else text for text in sys.argv[1:]]
     return shlex.join(["python", "-m", ".".join(module.parts), *arguments])
 

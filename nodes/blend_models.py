@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from comfy_api.latest import io
 
-from ..swinir_core import Checkpoint
-from ..swinir_core.checkpoints.blending import BLENDED, blend, blend_warning
-from ..swinir_core.checkpoints.models import describe
-from ..swinir_core.degradation.samples import inputs_of_tasks
 from . import host
-from .runnable import to_checkpoint
-from .upscale_model import SwinIRUpscaleModel
+
+if TYPE_CHECKING:
+    from ..swinir_core import Checkpoint
 
 TRIED = "_swinir_blends"
 """Attribute of a model: warnings about its blends, by the other models."""
@@ -83,6 +80,11 @@ class SwinIRBlendModels(io.ComfyNode):
     @classmethod
     @host.plain_errors
     def execute(cls, model_a: Any, model_b: Any, amount: float = 0.5) -> io.NodeOutput:
+        from ..swinir_core.checkpoints.blending import BLENDED, blend
+        from ..swinir_core.checkpoints.models import describe
+        from .running.runnable import to_checkpoint
+        from .running.upscale_model import SwinIRUpscaleModel
+
         a, b = (
             to_checkpoint(model, f"SwinIR Blend Models blends only SwinIR models; {name}")
             for name, model in (("model_a", model_a), ("model_b", model_b))
@@ -101,6 +103,9 @@ class SwinIRBlendModels(io.ComfyNode):
 def kept_warning(model_a: Any, model_b: Any, a: Checkpoint, b: Checkpoint) -> str:
     """The warning about a pair of models, empty where they blend. It is kept on ``model_a`` as long
     as both live, so that moving the slider computes the blend alone."""
+    from ..swinir_core.checkpoints.blending import blend_warning
+    from ..swinir_core.degradation.samples import inputs_of_tasks
+
     tried = vars(model_a).setdefault(TRIED, WeakKeyDictionary())
     if model_b not in tried:
         tasks = (a.config.task, b.config.task)

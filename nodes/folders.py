@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from comfy_api.latest import io
 
-from ..swinir_core.degradation.samples import FOLDER
 from ..swinir_core.errors import ImageError
 from ..swinir_core.files import remove_abandoned
 from ..swinir_core.picture_folders.listing import pictures_in, subfolders
@@ -93,6 +92,8 @@ def folder_names() -> list[str]:
 def find_pictures(folder: str) -> list[Path]:
     """The pictures in the folder of a name, which comes from the outside: only listed ones lead to
     a folder. Raises ``FileNotFoundError`` for others, and where there is no picture."""
+    from ..swinir_core.degradation.samples import FOLDER
+
     if folder not in folder_names():
         raise FileNotFoundError(f"there is no folder {folder!r}; press R to read the list again.")
     inside = folder.removeprefix(INPUT).lstrip("/")

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 import nodes as host_nodes  # The host's nodes.py: an absolute import never reaches this package.
 
-from ..swinir_core.checkpoints.names import SUFFIXES
 from ..swinir_core.errors import PrecisionError, UserFacingError
+from ..swinir_core.model_names import SUFFIXES
 
 if TYPE_CHECKING:
     from ..swinir_core.video_files.reading import FileVideo, FramesVideo
@@ -197,6 +197,14 @@ def to_intermediate(images: Tensor) -> Tensor:
     # Older hosts know only float32.
     dtype = getattr(management, "intermediate_dtype", lambda: torch.float32)()
     return images.to(management.intermediate_device(), dtype)
+
+
+def in_three_channels(images: Tensor) -> Tensor:
+    """Make gray images, (B, H, W, 1) or with alpha (B, H, W, 2), ones that the host's own nodes
+    show: of three equal channels, and alpha. Others are returned as they are."""
+    if images.shape[-1] > 2:
+        return images
+    return torch.cat([images[..., :1].expand(-1, -1, -1, 3), images[..., 1:]], -1)
 
 
 class Progress:

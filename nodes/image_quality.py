@@ -7,7 +7,6 @@ import math
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core.images.quality import compare
 from . import host
 
 LUMA = "Y (luma)"
@@ -84,6 +83,8 @@ class SwinIRImageQuality(io.ComfyNode):
     def execute(
         cls, image: Tensor, reference: Tensor, channel: str = LUMA, border: int = 0
     ) -> io.NodeOutput:
+        from ..swinir_core.images.quality import compare
+
         host.check_choice("channel", channel, CHANNELS)
         progress = host.Progress()
 

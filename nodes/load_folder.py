@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..swinir_core.devices import free_memory
 from ..swinir_core.errors import ImageError
 from ..swinir_core.picture_folders.listing import fingerprint, names_of
-from ..swinir_core.picture_folders.reading import bytes_in_memory, read_picture
 from ..swinir_core.text import listed
 from . import host
 from .folders import Outcome, find_pictures, folder_input
@@ -78,6 +76,9 @@ class SwinIRLoadFolder(io.ComfyNode):
     @classmethod
     @host.plain_errors
     def execute(cls, folder: str, at_once: int = 0, part: int = 0) -> io.NodeOutput:
+        from ..swinir_core.devices import free_memory
+        from ..swinir_core.picture_folders.reading import bytes_in_memory, read_picture
+
         paths = find_pictures(folder)
         chosen = list(zip(paths, names_of(paths), strict=True))
         if at_once:

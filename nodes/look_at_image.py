@@ -5,9 +5,6 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core import bundled_models
-from ..swinir_core.checkpoints.advice import advise
-from ..swinir_core.images.looking import look
 from . import host
 from .model_loader import BUNDLED
 
@@ -87,6 +84,10 @@ class SwinIRLookAtImage(io.ComfyNode):
     @classmethod
     @host.plain_errors
     def execute(cls, image: Tensor) -> io.NodeOutput:
+        from ..swinir_core import bundled_models
+        from ..swinir_core.checkpoints.advice import advise
+        from ..swinir_core.images.looking import look
+
         if len(image) == 0:
             raise ValueError("There is no image to look at: the batch is empty.")
         found = look(image[0].float().cpu().numpy())

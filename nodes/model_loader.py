@@ -6,12 +6,10 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..swinir_core import bundled_models, read_checkpoint
-from ..swinir_core.checkpoints.models import describe, with_pixels
-from ..swinir_core.checkpoints.names import MEAN_NAMES, RANGES
+from ..swinir_core.choices import MEAN_NAMES, RANGES
 from ..swinir_core.errors import OtherNetworkError
+from ..swinir_core.model_names import bundled_files, title
 from . import host
-from .upscale_model import SwinIRUpscaleModel
 
 BUNDLED = "bundled/"
 AS_IN_FILE = "as in the file"
@@ -82,6 +80,10 @@ class SwinIRModelLoader(io.ComfyNode):
     def execute(
         cls, model_name: str, mean: str = AS_IN_FILE, img_range: str = AS_IN_FILE
     ) -> io.NodeOutput:
+        from ..swinir_core import read_checkpoint
+        from ..swinir_core.checkpoints.models import describe, with_pixels
+        from .running.upscale_model import SwinIRUpscaleModel
+
         host.check_choice("mean", mean, (AS_IN_FILE, *MEAN_NAMES))
         host.check_choice("img_range", img_range, (AS_IN_FILE, *RANGES))
         try:
@@ -127,12 +129,12 @@ def advised(error: OtherNetworkError) -> str:
 
 def model_names() -> list[str]:
     """Names to choose from: bundled models first, then files."""
-    return [*bundled_files(), *host.model_files()]
+    return [*titled_files(), *host.model_files()]
 
 
-def bundled_files() -> dict[str, Path]:
+def titled_files() -> dict[str, Path]:
     """The files of the bundled models, by the names they have in the list."""
-    return {BUNDLED + info.title: info.path for info in bundled_models()}
+    return {BUNDLED + title(name): path for name, path in bundled_files().items()}
 
 
 def listed_name(model_name: str) -> str | None:
@@ -152,4 +154,4 @@ def find_file(model_name: str) -> Path:
     Raises ``FileNotFoundError`` for any other.
     """
     name = listed_name(model_name) or model_name
-    return bundled_files().get(name) or host.model_path(name)
+    return titled_files().get(name) or host.model_path(name)

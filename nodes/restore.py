@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core import Restorer, TileSettings
-from ..swinir_core.restoration.colors import COLORS
-from ..swinir_core.restoration.edges import EDGES
-from ..swinir_core.restoration.execution import Job
-from ..swinir_core.restoration.image_model import ImageModel
-from ..swinir_core.restoration.inputs import Inputs, check_inputs
-from ..swinir_core.restoration.planning import RunPlan
-from ..swinir_core.restoration.preview import Preview
-from ..swinir_core.restoration.sizing import SIZES, Sized, TargetSize, restore_to_size
-from ..swinir_core.restoration.transparency import ALPHAS
+from ..swinir_core.choices import ALPHAS, COLORS, EDGES, PRECISIONS, SIZE_VALUE, SIZES
 from . import host
-from .runnable import to_runnable
 from .tile_settings import TileSettingsType
-
-PRECISIONS = {
-    "auto": None,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 class SwinIRRestore(io.ComfyNode):
@@ -66,7 +44,7 @@ class SwinIRRestore(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(PRECISIONS),
+                    options=["auto", *PRECISIONS],
                     default="auto",
                     optional=True,
                     **host.advanced(io.Combo.Input),
@@ -156,7 +134,7 @@ class SwinIRRestore(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "size_value",
-                    default=TargetSize().value,
+                    default=SIZE_VALUE,
                     min=0.01,
                     max=100_000,
                     step=0.01,
@@ -200,134 +178,8 @@ class SwinIRRestore(io.ComfyNode):
         mask: Tensor | None = None,
         **options: Any,
     ) -> io.NodeOutput:
+        from .running.restoration import Restoration
+
         restoration = Restoration(upscale_model, precision, **options)
         restored = restoration.run(host.Progress(), image, mask)
-        return io.NodeOutput(host.to_intermediate(in_three_channels(restored)))
-
-
-class Restoration:
-    """A model with the options of the restore node, under the host's memory management."""
-
-    def __init__(
-        self,
-        upscale_model: Any,
-        precision: str = "auto",
-        ensemble: bool = False,
-        tile_settings: TileSettings | None = None,
-        edges: str = EDGES[0],
-        colors: str = COLORS[0],
-        alpha: str = ALPHAS[0],
-        size: str = SIZES[0],
-        size_value: float = TargetSize().value,
-        strength: float = 1.0,
-        multiple: int = 1,
-    ) -> None:
-        """The arguments are the inputs of the node, and ``multiple`` is that of a ``TargetSize``.
-        Raises ``ValueError`` naming a wrong one."""
-        self.target = TargetSize(size, size_value, multiple)
-        self.runnable = to_runnable(upscale_model)
-        self.tiles = tile_settings or TileSettings()
-        model, self.device = self.runnable.model, self.runnable.patcher.load_device
-        dtype = find_precision(precision, model, self.device)
-        self.restorer = Restorer(
-            model, self.device, dtype, ensemble, edges, colors, alpha, strength
-        )
-        self.name = "SwinIR Restore" + " in eight ways" * ensemble
-
-    def run(self, progress: host.Progress, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Restore images (B, H, W, C).
-
-        Returns (B, sH, sW, C) float32 in 0..1 on the CPU. Raises what a ``Restorer`` does.
-        """
-        inputs = check_inputs(image, mask, True)
-        plan = self.plan(inputs, inputs)
-        logging.info("%s: %s", self.name, plan.summary())
-        return self.restore(inputs, plan, progress, progress.advance)
-
-    def plan(self, inputs: Inputs, in_all: Inputs) -> RunPlan | Sized:
-        """Load the model and plan a run over ``inputs``, which are a part of the images that there
-        are ``in_all``."""
-        # Anything may have been evicted since the last run, so the model is requested every time.
-        self._load(inputs)
-        if self.restorer.measure(in_all, host.interrupted):
-            self._load(inputs)
-        tiles = within(self.tiles, host.free_memory(self.runnable.patcher))
-        if self.target.is_of_model(inputs, self.runnable.model.scale):
-            return self.restorer.plan_for(inputs, tiles, host.interrupted)
-        return Sized.of_first(self.restorer, inputs, self.target, tiles)
-
-    def restore(
-        self,
-        inputs: Inputs,
-        plan: RunPlan | Sized,
-        progress: host.Progress,
-        advance: Callable[[int, int], None],
-    ) -> Tensor:
-        """Restore images as ``plan`` says; ``advance`` is called with the pixels done and in all,
-        ``progress`` shows what is finished."""
-        preview = Preview()
-
-        def show() -> None:
-            if progress.wants_picture():
-                progress.show(preview.picture())
-
-        def finished(job: Job) -> None:
-            preview.add(job)
-            show()
-
-        def finished_rows(image: Tensor, result: Tensor, start: int, stop: int) -> None:
-            preview.add_rows(image, result, start, stop)
-            show()
-
-        if isinstance(plan, Sized):
-            run = partial(restore_to_size, self.restorer, inputs, self.target, plan.tiles)
-            return run(advance, host.interrupted, finished_rows)
-        return self.restorer.run(inputs, plan, advance, host.interrupted, finished)
-
-    def _load(self, inputs: Inputs) -> None:
-        tiles = within(self.tiles, host.total_memory(self.device))
-        self.runnable.load(memory_required(self.restorer, inputs, self.target, tiles))
-
-
-def find_precision(name: str, model: ImageModel, device: torch.device) -> torch.dtype:
-    """Return the type to compute in for a choice of precision.
-
-    Raises ``ValueError`` for an unknown choice, and for one that ``model`` does not take.
-    """
-    host.check_choice("precision", name, PRECISIONS)
-    half_types = model.half_types(device)
-    dtype = PRECISIONS[name] or host.fastest_precision(device, half_types)
-    if dtype not in (torch.float32, *half_types):
-        able = (other for other, own in PRECISIONS.items() if own in (torch.float32, *half_types))
-        raise ValueError(
-            f"precision {name}: models of this architecture run in {' or '.join(able)}; "
-            "choose auto."
-        )
-    return dtype
-
-
-def within(tiles: TileSettings, available: int) -> TileSettings:
-    """Let tiles take ``available`` bytes, or fewer where the settings say so."""
-    return replace(tiles, memory_budget=min(tiles.memory_budget or available, available))
-
-
-def memory_required(
-    restorer: Restorer, inputs: Inputs, target: TargetSize, tiles: TileSettings
-) -> int:
-    """Estimate the bytes of a run before the model is loaded.
-
-    Then how far tiles must overlap cannot be found yet, which changes this by a few hundredths
-    only; and a mask changes nothing.
-    """
-    inputs, tiles = replace(inputs, mask=None), replace(tiles, overlap=tiles.overlap or 0)
-    if target.is_of_model(inputs, restorer.model.scale):
-        return restorer.plan_for(inputs, tiles).memory
-    return Sized.of_first(restorer, inputs, target, tiles).memory(len(inputs.images))
-
-
-def in_three_channels(images: Tensor) -> Tensor:
-    """Make gray images, (B, H, W, 1) or with alpha (B, H, W, 2), ones that the host's own nodes
-    show: of three equal channels, and alpha. Others are returned as they are."""
-    if images.shape[-1] > 2:
-        return images
-    return torch.cat([images[..., :1].expand(-1, -1, -1, 3), images[..., 1:]], -1)
+        return io.NodeOutput(host.to_intermediate(host.in_three_channels(restored)))

@@ -9,11 +9,10 @@ from comfy_api.latest import io
 
 from ..swinir_core.errors import ImageError
 from ..swinir_core.picture_folders.listing import fingerprint, names_of
-from ..swinir_core.picture_folders.reading import read_picture
 from ..swinir_core.text import shown
 from . import host
 from .folders import Outcome, Saving, find_pictures, folder_input, saving_inputs
-from .restore import Restoration, SwinIRRestore
+from .restore import SwinIRRestore
 
 NOT_OF_A_FOLDER = ("upscale_model", "image", "mask")
 
@@ -66,6 +65,9 @@ class SwinIRRestoreFolder(io.ComfyNode):
         existing: str = Saving.existing,
         **options: Any,
     ) -> io.NodeOutput:
+        from ..swinir_core.picture_folders.reading import read_picture
+        from .running.restoration import Restoration
+
         saving = Saving(save_in, format, quality, existing)
         restoration = Restoration(upscale_model, **options)
         paths = find_pictures(folder)

@@ -9,14 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..swinir_core.degradation.samples import (
-    ALL,
-    SAMPLES,
-    TEXTURE,
-    degraded,
-    read_samples,
-    views,
-)
+from ..swinir_core.choices import ALL, SAMPLES, TEXTURE
 from . import host
 
 NO_JPEG = 100
@@ -142,6 +135,8 @@ class SwinIRSampleImage(io.ComfyNode):
         seed: int = 0,
         frames: int = 1,
     ) -> io.NodeOutput:
+        from ..swinir_core.degradation.samples import degraded, read_samples, views
+
         quality = None if jpeg_quality == NO_JPEG else jpeg_quality
         pictures = [view for whole in read_samples(picture) for view in views(whole, frames)]
         images, originals = zip(

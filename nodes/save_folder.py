@@ -8,7 +8,6 @@ from torch import Tensor
 from ..swinir_core.errors import ImageError
 from . import host
 from .folders import Outcome, Saving, saving_inputs
-from .restore import in_three_channels
 
 
 class SwinIRSaveFolder(io.ComfyNode):
@@ -59,7 +58,7 @@ class SwinIRSaveFolder(io.ComfyNode):
         names = names or ["picture"]
         pictures, wanted = list[Tensor](), list[str]()
         for number, batch in enumerate(images):
-            pictures += in_three_channels(batch)
+            pictures += host.in_three_channels(batch)
             wanted += [names[min(number, len(names) - 1)]] * len(batch)
         targets = saving.plan(wanted)
         progress, outcome, written = host.Progress(), Outcome(cls), []

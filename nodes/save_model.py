@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
 
-from ..swinir_core import Checkpoint, CheckpointError, write_checkpoint
-from ..swinir_core.checkpoints.names import check_name
+from ..swinir_core.errors import CheckpointError
 from ..swinir_core.files import remove_abandoned
+from ..swinir_core.model_names import check_name
 from . import host
-from .runnable import to_checkpoint
+
+if TYPE_CHECKING:
+    from ..swinir_core import Checkpoint
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SUFFIX = ".safetensors"
@@ -77,6 +79,8 @@ class SwinIRSaveModel(io.ComfyNode):
     def execute(
         cls, upscale_model: Any, name: str = "my_swinir", precision: str = "float16"
     ) -> io.NodeOutput:
+        from .running.runnable import to_checkpoint
+
         host.check_choice("precision", precision, PRECISIONS)
         path = free_path(name)
         refusal = "Save SwinIR Model saves only SwinIR models; this one"
@@ -109,6 +113,8 @@ def free_path(name: str) -> Path:
 
 def write(path: Path, checkpoint: Checkpoint, precision: str) -> None:
     """Write the file, and the folders it lies in. Raises ``CheckpointError`` and ``WriteError``."""
+    from ..swinir_core import write_checkpoint
+
     remove_abandoned(path.parent)
     try:
         write_checkpoint(path, checkpoint, PRECISIONS[precision])

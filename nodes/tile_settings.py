@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..swinir_core import TileSettings
-from ..swinir_core.restoration.tiles import MODES, TILE_SIDE
+from ..swinir_core.choices import MODES, TILE_SIDE
 from . import host
 
 TileSettingsType = io.Custom("SWINIR_TILE_SETTINGS")
@@ -30,7 +29,7 @@ class SwinIRTileSettings(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
-                    default=TileSettings().mode,
+                    default=MODES[0],
                     tooltip=(
                         "auto cuts only what does not fit the memory, into the largest tiles that "
                         "do. Choose whole to never cut, or tiled to always cut into tiles of "
@@ -124,6 +123,8 @@ class SwinIRTileSettings(io.ComfyNode):
         batch: int = 0,
         memory_budget: int = 0,
     ) -> io.NodeOutput:
+        from ..swinir_core import TileSettings
+
         settings = TileSettings(
             mode,
             (tile_height, tile_width),

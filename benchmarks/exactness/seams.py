@@ -26,9 +26,10 @@ from torch import Tensor
 from benchmarks import common
 from swinir_core import PRESETS, Restorer, SwinIR, TileSettings, load_model
 from swinir_core.benchmark.contenders import random_checkpoint
-from swinir_core.checkpoints.models import DEFAULT_MODEL, build_model
+from swinir_core.checkpoints.models import build_model
 from swinir_core.image_files.finding import find_images
 from swinir_core.image_files.reading import open_image
+from swinir_core.model_names import DEFAULT_MODEL
 from swinir_core.restoration.overlap import edge_error, pattern
 from swinir_core.restoration.tiles import BLEND
 

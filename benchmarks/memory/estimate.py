@@ -9,12 +9,15 @@ another over the same memory.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 
 from benchmarks import common
+from benchmarks.common import CPU
 from swinir_core import PRESETS, SwinIR, estimate_memory
-from swinir_core.restoration.peak_memory import PeakMemory
+from swinir_core.restoration.peak_memory import count_memory
 
 CASES = [
     *(("lightweight_sr_x2", 1, 64, 64, "float32"), ("lightweight_sr_x2", 1, 128, 100, "float32")),
@@ -36,20 +39,35 @@ def main() -> None:
     common.add_threads(parser)
     args = parser.parse_args()
     results = []
-    for model, batch, height, width, precision in CASES:
-        dtype: torch.dtype = getattr(torch, precision)
-        config = PRESETS[model]
-        config = replace(config, depths=config.depths[:2], num_heads=config.num_heads[:2])
-        network = SwinIR(config, dtype=dtype).eval()
-        x = torch.rand(batch, config.in_channels, height, width, dtype=dtype)
-        with torch.inference_mode(), PeakMemory() as memory:
-            network(x)
-        estimate = estimate_memory(config, height, width, batch, dtype)
-        case = {"model": model, "batch": batch, "height": height, "width": width}
-        case |= {"precision": precision, "counted_bytes": memory.peak, "estimated_bytes": estimate}
-        results.append(case | {"ratio": round(estimate / memory.peak, 3)})
-        print(f"{model:<20}{batch} x {width}x{height} {precision:<9}{estimate / memory.peak:7.3f}")
+    for case in CASES:
+        results.append(result := compare(*case))
+        print(line(result))
     common.write(args.json, {"results": results})
+
+
+@torch.inference_mode()
+def compare(
+    model: str, batch: int, height: int, width: int, precision: str, device: torch.device = CPU
+) -> dict[str, Any]:
+    """Count the memory of one forward pass, by ``count_memory``, and estimate it."""
+    dtype: torch.dtype = getattr(torch, precision)
+    config = PRESETS[model]
+    config = replace(config, depths=config.depths[:2], num_heads=config.num_heads[:2])
+    network = SwinIR(config, device=device, dtype=dtype).eval()
+    x = torch.rand(batch, config.in_channels, height, width, dtype=dtype, device=device)
+    if device.type == "cuda":
+        network(x)  # The first run also makes what libraries keep for themselves.
+    counted, _ = count_memory(partial(network, x), device)
+    estimate = estimate_memory(config, height, width, batch, dtype, device)
+    case = {"model": model, "batch": batch, "height": height, "width": width}
+    case |= {"precision": precision, "counted_bytes": counted, "estimated_bytes": estimate}
+    return case | {"ratio": round(estimate / counted, 3)}
+
+
+def line(result: dict[str, Any]) -> str:
+    """A result of ``compare`` as a line of a table."""
+    size = f"{result['batch']} x {result['width']}x{result['height']}"
+    return f"{result['model']:<20}{size} {result['precision']:<9}{result['ratio']:7.3f}"
 
 
 if __name__ == "__main__":

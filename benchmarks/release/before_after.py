@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import swinir_core as sc
-from swinir_core.checkpoints.models import DEFAULT_MODEL
+from swinir_core.model_names import DEFAULT_MODEL
 
 SAMPLE = Path(sc.__file__).parent / "samples" / "chelsea.png"
 CROP = (60, 20, 180, 120)  # left, top, right, bottom in the small picture

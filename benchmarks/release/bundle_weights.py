@@ -22,12 +22,13 @@ from pathlib import Path
 import torch
 
 from swinir_core import Checkpoint, read_checkpoint, write_checkpoint
-from swinir_core.checkpoints.models import WEIGHTS, build_model
+from swinir_core.checkpoints.models import build_model
 from swinir_core.cli.evaluate import score_all
 from swinir_core.cli.processes import Processes, find_device
 from swinir_core.evaluation.protocol import UNTOUCHED, Protocol, find_protocol
 from swinir_core.evaluation.scoring import mean_scores, paper_restorer
 from swinir_core.evaluation.test_sets import find_pairs
+from swinir_core.model_names import WEIGHTS
 
 MOST_BYTES = 2_000_000
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 import swinir_core as sc
-from swinir_core.degradation.samples import TEXTURE, degraded, read_sample
+from swinir_core.choices import TEXTURE
+from swinir_core.degradation.samples import degraded, read_sample
 from swinir_core.images.levels import to_integers
 from swinir_core.restoration.inputs import check_inputs
 from swinir_core.restoration.sizing import TargetSize, restore_to_size

@@ -12,8 +12,9 @@ import torch
 
 from benchmarks import common
 from swinir_core.benchmark.measuring import Case, report, run_cases
+from swinir_core.choices import PRECISIONS
 from swinir_core.cli.benchmark import text
-from swinir_core.cli.options import PRECISIONS, UsageError
+from swinir_core.cli.options import UsageError
 from swinir_core.cli.output import write_report
 from swinir_core.cli.processes import find_device
 

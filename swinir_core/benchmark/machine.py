@@ -48,12 +48,25 @@ def processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def gemm_rate(device: torch.device, side: int = 8192, rounds: int = 20) -> float:
-    """Floating point operations a second of one bfloat16 product of two (side, side) matrices, the
-    median of ``rounds``: the bound of a network that is all products."""
-    a, b = torch.randn(2, side, side, device=device).bfloat16()
+def gemm_rate(
+    device: torch.device,
+    side: int = 8192,
+    rounds: int = 20,
+    dtype: torch.dtype = torch.bfloat16,
+) -> float:
+    """Floating point operations a second of one product of two (side, side) matrices, the median of
+    ``rounds``: the bound of a network that is all products."""
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
     seconds = [time_run(partial(a.matmul, b), device)[0] for _ in range(rounds + 3)]
     return 2 * side**3 / median(seconds[3:])  # Three runs to warm up.
+
+
+def copy_rate(device: torch.device, size: int = 2**30, rounds: int = 20) -> float:
+    """Bytes a second read and written, together, by a copy of ``size`` bytes, the median of
+    ``rounds``: the bound of a network that is all elementwise."""
+    source, target = torch.zeros(2, size, dtype=torch.uint8, device=device)
+    seconds = [time_run(partial(target.copy_, source), device)[0] for _ in range(rounds + 3)]
+    return 2 * size / median(seconds[3:])
 
 
 def time_run(run: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:

@@ -23,6 +23,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..model_names import SUFFIXES
 from ..text import quoted
 from .limits import (
     DEEPEST_WRAPPING,
@@ -31,7 +32,6 @@ from .limits import (
     MOST_DIMENSIONS,
     MOST_TENSORS,
 )
-from .names import SUFFIXES
 from .unpickle import (
     Array,
     ForeignObjectError,

@@ -11,13 +11,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from ..choices import MEAN_NAMES, RANGES
 from ..errors import CheckpointError
-from ..network.config import DIV2K_MEAN, TASKS, SwinIRConfig
+from ..model_names import bundled_file, bundled_files, title
+from ..network.config import DIV2K_MEAN, SwinIRConfig
 from ..network.swinir import SwinIR
 from .checkpoint import CONFIG_KEY, Checkpoint, read_checkpoint
-from .names import MEAN_NAMES, RANGES, WEIGHTS, bundled_file
-
-DEFAULT_MODEL = "upscale_x2_light"
 
 MEANS = dict(zip(MEAN_NAMES, (DIV2K_MEAN, (0.5,) * 3, (0.0,) * 3), strict=True))
 
@@ -36,13 +35,12 @@ class ModelInfo:
 
     @property
     def title(self) -> str:
-        """The name for people: ``upscale_x2_light`` is "upscale x2 (light)"."""
-        *words, size = self.name.split("_")
-        return f"{' '.join(words)} ({size})"
+        """The name for people, as ``model_names.title`` makes it."""
+        return title(self.name)
 
 
 def bundled_models() -> list[ModelInfo]:
-    """Every model in the package: the default first, others in the order of tasks and by scale.
+    """Every model in the package, in the order of ``bundled_files``.
 
     Only the headers of the files are read, and only once in a process.
     """
@@ -52,17 +50,13 @@ def bundled_models() -> list[ModelInfo]:
 @cache
 def _read_bundled() -> tuple[ModelInfo, ...]:
     models = []
-    for path in sorted(WEIGHTS.glob("*.safetensors")):
+    for name, path in bundled_files().items():
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
         config = SwinIRConfig.from_dict(json.loads(metadata[CONFIG_KEY]))
         description, scores = metadata["description"], json.loads(metadata["scores"])
-        models.append(ModelInfo(path.stem, config.task, config.scale, path, description, scores))
-
-    def place(model: ModelInfo) -> tuple[bool, int, int]:
-        return model.name != DEFAULT_MODEL, TASKS.index(model.task), model.scale
-
-    return tuple(sorted(models, key=place))
+        models.append(ModelInfo(name, config.task, config.scale, path, description, scores))
+    return tuple(models)
 
 
 def with_pixels(checkpoint: Checkpoint, mean: str | None, img_range: str | None) -> Checkpoint:
@@ -150,6 +144,6 @@ def find_model(path_or_bundled_name: str | os.PathLike[str]) -> Path:
         return bundled
     path = Path(path_or_bundled_name)
     if not path.exists():
-        names = ", ".join(info.name for info in bundled_models())
+        names = ", ".join(bundled_files())
         raise CheckpointError(f"{path}: neither a file nor a bundled model; bundled are {names}.")
     return path

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..benchmark.measuring import Case, Result, report, run_cases
-from ..checkpoints.models import DEFAULT_MODEL
+from ..model_names import DEFAULT_MODEL
 from .output import aligned, write_report
 from .processes import find_device
 

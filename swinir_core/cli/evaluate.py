@@ -13,12 +13,13 @@ import torch
 from tqdm import tqdm
 
 from ..checkpoints.checkpoint import read_checkpoint
-from ..checkpoints.models import DEFAULT_MODEL, build_model, find_model
+from ..checkpoints.models import build_model, find_model
 from ..errors import ImageError
 from ..evaluation.protocol import UNTOUCHED, Protocol, find_protocol
 from ..evaluation.scoring import ImageScores, mean_scores, paper_restorer, score_image
 from ..evaluation.test_sets import ImagePair, find_pairs, seed_of
 from ..images.metrics import MOST_DECIBELS
+from ..model_names import DEFAULT_MODEL
 from ..restoration.restorer import Restorer
 from ..text import shown
 from .options import UsageError

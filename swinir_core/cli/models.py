@@ -14,10 +14,11 @@ import torch
 from ..checkpoints.blending import BLENDED, blend_warning
 from ..checkpoints.blending import blend as blend_models
 from ..checkpoints.checkpoint import read_checkpoint, write_checkpoint
-from ..checkpoints.models import DEFAULT_MODEL, bundled_models, find_model, with_pixels
+from ..checkpoints.models import bundled_models, find_model, with_pixels
 from ..degradation.samples import inputs_of_tasks
 from ..errors import CheckpointError
 from ..files import check_target
+from ..model_names import DEFAULT_MODEL
 from ..text import shown
 from .options import UsageError
 from .output import report_warning, why_not_overwritten

@@ -12,17 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.names import MEAN_NAMES, RANGES
+from ..choices import ALPHAS, COLORS, EDGES, MEAN_NAMES, PRECISIONS, RANGES
 from ..errors import UserFacingError, WriteError
 from ..files import check_target
 from ..video_files.encoding import CODECS, PIXEL_FORMATS, Encoding
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-
-# As in ``restoration``, whose modules import torch; the default first.
-EDGES = ("network", "mirrored", "wrapped", "wrapped horizontally", "wrapped vertically")
-COLORS = ("model", "input")
-ALPHAS = ("enlarged", "restored")
 STDOUT = "-"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..checkpoints.models import DEFAULT_MODEL, load_model
+from ..checkpoints.models import load_model
 from ..errors import ImageError
 from ..files import remove_abandoned
 from ..image_files.finding import find_images, plan_outputs
@@ -22,6 +22,7 @@ from ..image_files.picture import FORMATS, READ_ONLY, Picture
 from ..image_files.reading import open_file
 from ..image_files.scratch import allocate
 from ..image_files.writing import Rows, check_holds, check_writable, write_images
+from ..model_names import DEFAULT_MODEL
 from ..restoration.restorer import Restorer
 from ..restoration.sizing import Sized, TargetSize
 from ..restoration.tiles import TileSettings

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from ..choices import ALL, SAMPLES, TEXTURE
 from ..images.color import rgb_to_gray
 from ..images.levels import to_floats, to_integers
 from ..images.resize import bicubic_resize
@@ -19,18 +20,9 @@ from .texture import terrazzo
 FOLDER = Path(__file__).parents[1] / "samples"
 """Folder of the bundled pictures."""
 
-_FILES = {
-    "cat": "chelsea.png",
-    "coffee": "coffee.png",
-    "rocket": "rocket.png",
-    "astronaut": "astronaut.png",
-}
-
-SAMPLES = tuple(_FILES)
-"""Names of the photographs."""
-
-TEXTURE = "terrazzo"
-"""Name of a picture that is drawn: its opposite edges fit together."""
+_FILES = dict(
+    zip(SAMPLES, ("chelsea.png", "coffee.png", "rocket.png", "astronaut.png"), strict=True)
+)
 
 _CROP, _CROP_SIDE = "astronaut", 32
 """Picture whose middle shows what a model does, and the side of an input that is cut from it."""
@@ -42,9 +34,6 @@ _DAMAGE: dict[str, dict[str, Any]] = {
 }
 """Beside shrinking by the scale, what the last word of a task repairs; the levels are those of the
 evaluation."""
-
-ALL = "all"
-"""In place of a name: every photograph."""
 
 
 def read_sample(name: str) -> np.ndarray:

@@ -16,9 +16,6 @@ from ..images.neighbours import limit, neighbour_bounds, rows_around, smooth
 from ..images.resize import ENLARGE_MARGIN, stretch
 from ..reports import Report, to_nobody
 
-COLORS = ("model", "input")
-"""``model``: as the model gives them; ``input``: as they are in the input."""
-
 _WIDTH = 16
 """Input pixels, half the base of the triangle that passes what counts as slow: noise of 25 levels
 comes through as one level."""

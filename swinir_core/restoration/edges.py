@@ -5,19 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..choices import EDGES
+
 WRAPPED = {
-    "network": (False, False),
-    "mirrored": (False, False),
-    "wrapped": (True, True),
-    "wrapped horizontally": (False, True),
-    "wrapped vertically": (True, False),
+    edges: (
+        edges in ("wrapped", "wrapped vertically"),
+        edges in ("wrapped", "wrapped horizontally"),
+    )
+    for edges in EDGES
 }
 """Whether the image continues from its bottom to its top, and from its right to its left."""
-
-EDGES = tuple(WRAPPED)
-"""``network``: what the network itself puts there, mostly black, as the official one does;
-``mirrored``: the image mirrored; ``wrapped``: the opposite edges of the image, as in a texture, in
-one direction or both."""
 
 _MIRRORED = 8
 """Input pixels. The error that an edge makes falls about tenfold every four of them."""

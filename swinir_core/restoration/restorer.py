@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..choices import ALPHAS, COLORS, EDGES
 from ..devices import free_memory
 from ..errors import Cancelled
 from ..images.resize import enlarged_bands
 from ..reports import Report
-from .colors import COLORS, keep_colors, shrink
-from .edges import EDGES, WRAPPED, margins
+from .colors import keep_colors, shrink
+from .edges import WRAPPED, margins
 from .execution import Job, Progress, Run, is_gray, make_jobs
 from .image_model import Ensemble, ImageModel
 from .inputs import Inputs, check_inputs, check_result
@@ -23,7 +24,7 @@ from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
 from .tiles import Tile, TilePlan, TileSettings
-from .transparency import ALPHAS, has_alpha, limit_alpha, spread_colors
+from .transparency import has_alpha, limit_alpha, spread_colors
 
 CPU_PIXELS_AT_ONCE = 2**13
 """Input pixels up to which small tiles are run together on a CPU. Frames of 16x16 are three times

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..choices import SIZE_VALUE, SIZES
 from ..images.resize import Resizer
 from .edges import WRAPPED
 from .execution import Progress
@@ -23,10 +24,6 @@ from .planning import RunPlan
 from .restorer import Restorer
 from .streaming import Rows, Stream
 from .tiles import TileSettings
-
-SIZES = ("model", "factor", "longer side", "megapixels")
-"""``model``: larger by the model's scale; ``factor``: larger by a number; ``longer side``: that
-many pixels; ``megapixels``: that many millions of pixels in all."""
 
 _ROW_BYTES = 2**27
 """Memory that a row of tiles takes at most beside the model where its result is resized; more where
@@ -40,7 +37,7 @@ class TargetSize:
     way: str = "model"
     """One of ``SIZES``."""
 
-    value: float = 2.0
+    value: float = SIZE_VALUE
     """Factor, pixels or megapixels, above 0; without effect in the way ``model``."""
 
     multiple: int = 1

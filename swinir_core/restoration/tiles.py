@@ -19,12 +19,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..choices import MODES, TILE_SIDE
 from .edges import positions
-
-MODES = ("auto", "whole", "tiled")
-
-TILE_SIDE = 768
-"""Input pixels of a tile's side where nothing else is set."""
 
 BLEND = 8
 """Input pixels over which one tile passes into the next. The error of a tile falls about tenfold
@@ -35,7 +31,7 @@ every four pixels from its edge, so a wider blend would let in more than it even
 class TileSettings:
     """Settings of when and how images are cut. A wrong value raises ``ValueError`` naming it."""
 
-    mode: str = "auto"
+    mode: str = MODES[0]
     """``whole``: never cut; ``tiled``: always; ``auto``: only what does not fit the memory."""
 
     tile_size: int | tuple[int, int] = TILE_SIDE

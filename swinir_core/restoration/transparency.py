@@ -7,9 +7,6 @@ from torch import Tensor
 
 from ..images.neighbours import limit, neighbour_bounds, smooth
 
-ALPHAS = ("enlarged", "restored")
-"""``enlarged``: alpha is enlarged bicubically; ``restored``: by the model, as a gray image."""
-
 SPREAD = 31
 """Pixels over which colours are spread at most."""
 

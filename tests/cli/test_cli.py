@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from swinir_core.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from swinir_core.checkpoints.models import DEFAULT_MODEL, ModelInfo, find_model, load_model
+from swinir_core.checkpoints.models import ModelInfo, find_model, load_model
 from swinir_core.cli.main import main
+from swinir_core.model_names import DEFAULT_MODEL
 from swinir_core.network.config import SwinIRConfig
 from swinir_core.network.swinir import SwinIR
 from swinir_core.restoration.restorer import Restorer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,7 +53,8 @@ def test_the_nodes_know_a_device_with_or_without_its_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with nodes_without_host(monkeypatch) as nodes:
-        is_own = nodes.upscale_model.SwinIRUpscaleModel._is_own
+        upscale_model = importlib.import_module(f"{nodes.__name__}.running.upscale_model")
+        is_own = upscale_model.SwinIRUpscaleModel._is_own
         fastest = nodes.host.fastest_precision
         management: Any = nodes.host.comfy.model_management
     own = ("mps", "mps", "cuda:1", "cuda:1", "xpu:0", "privateuseone:0", "cpu")
@@ -99,7 +101,7 @@ def test_precisions_a_model_does_not_take_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with nodes_without_host(monkeypatch) as nodes:
-        find = nodes.restore.find_precision
+        find = importlib.import_module(f"{nodes.__name__}.running.restoration").find_precision
     model, device = SimpleNamespace(half_types=lambda _: half_types), torch.device("cpu")
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=f"precision.*{expected}"):

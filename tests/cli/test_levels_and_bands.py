@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from swinir_core.cli import options
 from swinir_core.cli.main import main
 from swinir_core.errors import ImageError
 from swinir_core.image_files.reading import open_image
-from swinir_core.restoration import colors, edges, transparency
 from tests.support.image_bytes import tiff
 from tests.support.image_files import Image, write_image
 
@@ -28,11 +26,6 @@ def out(tmp_path: Path) -> Path:
 def run(source: Path, target: Path, *more: str) -> int:
     model = ("--model", "denoise_color_light", "--device", "cpu")
     return main(["restore", str(source), "-o", str(target), *model, *more])
-
-
-def test_choices_are_those_of_the_restorer() -> None:
-    ours = (options.EDGES, options.COLORS, options.ALPHAS)
-    assert ours == (edges.EDGES, colors.COLORS, transparency.ALPHAS)
 
 
 BANDS: dict[str, tuple[str, int, list[str], int, str]] = {

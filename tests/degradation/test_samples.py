@@ -11,19 +11,12 @@ import torch
 from torch import Tensor
 
 import swinir_core
-from swinir_core.checkpoints.names import check_name
-from swinir_core.degradation.samples import (
-    ALL,
-    SAMPLES,
-    TEXTURE,
-    degraded,
-    read_sample,
-    read_samples,
-    views,
-)
+from swinir_core.choices import ALL, SAMPLES, TEXTURE
+from swinir_core.degradation.samples import degraded, read_sample, read_samples, views
 from swinir_core.images import metrics
 from swinir_core.images.quality import compare
 from swinir_core.images.resize import bicubic_resize
+from swinir_core.model_names import check_name
 
 FOLDER = Path(swinir_core.__file__).parent / "samples"
 

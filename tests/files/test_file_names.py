@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from swinir_core import files
-from swinir_core.checkpoints.names import check_name
 from swinir_core.cli.options import UsageError
 from swinir_core.errors import CheckpointError, ImageError, WriteError
 from swinir_core.file_names import folded, windows_fault
 from swinir_core.files import check_target
 from swinir_core.image_files.finding import plan_outputs
+from swinir_core.model_names import check_name
 from swinir_core.text import listed, shown
 from tests.support.image_files import Image, write_image
 

@@ -17,11 +17,12 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from swinir_core.checkpoints import models, names
-from swinir_core.checkpoints.names import check_name
+from swinir_core import model_names
+from swinir_core.checkpoints import models
 from swinir_core.file_names import windows_fault
 from swinir_core.image_files import finding as image_files
 from swinir_core.image_files.picture import FORMATS
+from swinir_core.model_names import check_name
 from swinir_core.training import data as training_data
 from swinir_core.training.data import Patches, Photos
 from swinir_core.training.settings.settings import as_toml
@@ -66,7 +67,7 @@ class WindowsPath(PureWindowsPath):
 def disk(monkeypatch: pytest.MonkeyPatch) -> type[WindowsPath]:
     monkeypatch.setattr(image_files, "Path", WindowsPath)
     monkeypatch.setattr(models, "Path", WindowsPath)
-    monkeypatch.setattr(names, "WEIGHTS", WindowsPath(r"C:\pack\weights"))
+    monkeypatch.setattr(model_names, "WEIGHTS", WindowsPath(r"C:\pack\weights"))
     monkeypatch.setattr(
         WindowsPath, "folders", {"C:\\", r"C:\scans", r"C:\scans\old", r"\\nas\photos" + "\\"}
     )
@@ -200,21 +201,13 @@ def test_a_workflow_saved_on_windows_opens_on_linux(
     assert loader.find_file(bundled.replace("/", "\\")) == loader.find_file(bundled)
 
 
-def test_headers_of_bundled_models_are_read_once(
-    loader: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    models = sys.modules[loader.bundled_models.__module__]
-    opened: list[Path] = []
-    safe_open = models.safe_open
-    monkeypatch.setattr(
-        models, "safe_open", lambda path, **kinds: opened.append(path) or safe_open(path, **kinds)
-    )
+def test_bundled_models_are_found_without_reading_them(loader: Any) -> None:
     node, name = loader.SwinIRModelLoader, loader.model_names()[0]
-    for _ in range(2):
-        assert node.validate_inputs(name) is True
-        node.fingerprint_inputs(name)
-        assert loader.find_file(name).is_file()
-    assert len(opened) == len(set(opened)) == len(loader.bundled_models())
+    assert node.validate_inputs(name) is True
+    assert node.fingerprint_inputs(name)[1] == loader.find_file(name).stat().st_size
+    core = loader.__name__.replace("nodes.model_loader", "swinir_core")
+    assert f"{core}.model_names" in sys.modules
+    assert f"{core}.checkpoints" not in sys.modules
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import gc
 import sys
 import traceback
 import weakref
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,13 @@ host_nodes.NODE_CLASS_MAPPINGS["UpscaleModelLoader"] = UpscaleModelLoader  # typ
 folder_paths.add_model_folder_path("swinir", str(BASE / "elsewhere"))
 
 
+loaded_by_the_host = set(sys.modules)
 pack = load_pack(PACK)
+for node in [value for value in vars(pack).values() if hasattr(value, "define_schema")]:
+    node.define_schema()
+loaded_by_the_pack = set(sys.modules) - loaded_by_the_host
+NAME = pack.__name__.rpartition(".")[0]
+CORE = f"{NAME}.swinir_core"
 image = torch.rand(1, 20, 27, 3, generator=torch.Generator().manual_seed(0))
 
 
@@ -45,6 +52,14 @@ def load(name: str = "x2.safetensors") -> Any:
 def restore(model: Any, images: torch.Tensor = image) -> torch.Tensor:
     with torch.inference_mode():
         return pack.SwinIRRestore.execute(model, images).args[0]
+
+
+def check_the_host_starts_without_what_computes() -> None:
+    ours = {name for name in loaded_by_the_pack if name.startswith(NAME)}
+    parts = {name.removeprefix(f"{CORE}.").partition(".")[0] for name in ours}
+    assert {"choices", "model_names"} < parts
+    assert parts & {"network", "restoration", "checkpoints", "degradation", "devices"} == set()
+    assert loaded_by_the_pack - ours == set()
 
 
 def check_the_picture_is_shown_as_tiles_finish() -> None:
@@ -151,7 +166,7 @@ def check_a_foreign_swinir_is_neither_copied_nor_changed() -> None:
         return [(id(p), p.data_ptr(), p.requires_grad) for p in parameters]
 
     before = state()
-    runnable = sys.modules[f"{pack.__name__}.runnable"].to_runnable(foreign)
+    runnable = import_module(f"{pack.__name__}.running.runnable").to_runnable(foreign)
     runnable.take_weights()
     ours = {p.data_ptr() for p in runnable.model.parameters()}
     assert ours == {pointer for _, pointer, _ in before}
@@ -186,16 +201,15 @@ def check_what_is_no_upscale_model_is_refused() -> None:
 
 def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
     """Before it is loaded a foreign SwinIR has no weights to ask how far tiles must overlap."""
-    foreign = sys.modules[f"{pack.__name__}.runnable"].to_runnable(
+    foreign = import_module(f"{pack.__name__}.running.runnable").to_runnable(
         UpscaleModelLoader.execute("x2.pth").args[0]
     )
-    core = sys.modules[f"{pack.__name__.rpartition('.')[0]}.swinir_core"]
-    check_inputs = sys.modules[f"{core.__name__}.restoration.inputs"].check_inputs
-
-    size = sys.modules[f"{core.__name__}.restoration.sizing"].TargetSize
+    core: Any = import_module(CORE)
+    check_inputs = import_module(f"{CORE}.restoration.inputs").check_inputs
+    size = import_module(f"{CORE}.restoration.sizing").TargetSize
 
     def required(images: torch.Tensor, tiles: Any, total: int, *target: Any) -> int:
-        module = sys.modules[f"{pack.__name__}.restore"]
+        module = import_module(f"{pack.__name__}.running.restoration")
         tiles = module.within(tiles, total)
         return module.memory_required(restorer, check_inputs(images), size(*target), tiles)
 
@@ -317,18 +331,18 @@ def check_a_dropped_model_is_freed_at_once() -> None:
 
 
 def check_moving_the_slider_computes_the_blend_alone() -> None:
-    blend_models: Any = sys.modules[f"{pack.__name__}.blend_models"]
+    blending: Any = import_module(f"{CORE}.checkpoints.blending")
     model_a, model_b = load(), UpscaleModelLoader.execute("x2.pth").args[0]
     before = [[w.clone() for w in m.model.state_dict().values()] for m in (model_a, model_b)]
-    tried, warn = [], blend_models.blend_warning
-    blend_models.blend_warning = lambda *args: tried.append(args) or warn(*args)
+    tried, warn = [], blending.blend_warning
+    blending.blend_warning = lambda *args: tried.append(args) or warn(*args)
     try:
         with torch.inference_mode():
             for amount in (0.0, 0.5, 1.0):
                 blended = pack.SwinIRBlendModels.execute(model_a, model_b, amount).args[0]
                 assert not any(p.requires_grad for p in blended.model.parameters())
     finally:
-        blend_models.blend_warning = warn
+        blending.blend_warning = warn
     assert len(tried) == 1
     for model, weights in zip((model_a, model_b), before, strict=True):
         assert all(map(torch.equal, model.model.state_dict().values(), weights))

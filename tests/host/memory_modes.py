@@ -12,6 +12,7 @@ import gc
 import logging
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -361,7 +362,7 @@ def check_it_stays_within_the_forecast() -> None:
     large = image.repeat(1, 8, 8, 1)
     with torch.inference_mode():
         pack.SwinIRRestore.execute(model, given(large), "float32")
-    runnable = sys.modules[f"{pack.__name__}.runnable"].to_runnable(model)
+    runnable = import_module(f"{pack.__name__}.running.runnable").to_runnable(model)
     core = sys.modules[f"{pack.__name__.rpartition('.')[0]}.swinir_core"]
     forecast = core.Restorer(runnable.model, CUDA, torch.float32).estimate_memory(*large.shape[1:3])
     assert card.peak - before < 1.2 * forecast, (card.peak - before, forecast)

@@ -10,14 +10,8 @@ import pytest
 import torch
 
 import swinir_core as sc
-from swinir_core.degradation.samples import (
-    ALL,
-    SAMPLES,
-    TEXTURE,
-    degraded,
-    read_sample,
-    views,
-)
+from swinir_core.choices import ALL, SAMPLES, TEXTURE
+from swinir_core.degradation.samples import degraded, read_sample, views
 from swinir_core.images.quality import compare
 from tests.host.comfy_host import ComfyHost, Graph
 from tests.host.conftest import (

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from skimage import data
 
+from swinir_core.choices import SAMPLES
 from swinir_core.degradation.noise_and_jpeg import add_gaussian_noise, jpeg_compress
-from swinir_core.degradation.samples import SAMPLES, read_sample
+from swinir_core.degradation.samples import read_sample
 from swinir_core.images.color import to_channels
 from swinir_core.images.levels import to_floats, to_integers
 from swinir_core.images.looking import look

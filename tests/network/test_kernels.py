@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,57 @@ def test_tokens_must_be_contiguous() -> None:
 
 # Compiling for a device needs none, and finds what the interpreter takes but a device does not.
 
+NVIDIA = (80, 86, 89, 90, 100, 120)
+AMD = {"gfx942": 64, "gfx1100": 32}
+"""Architectures and threads of a warp."""
+
 COMPILED = [
-    *((architecture, "bf16", 8, 32) for architecture in (80, 86, 89, 90, 100, 120)),
-    *((architecture, "fp32", 8, 32) for architecture in (80, 89, 90)),
+    *((architecture, dtype, 8, 30) for architecture in NVIDIA for dtype in ("bf16", "fp32")),
     *((80, "fp16", size, head_dim) for size in (7, 8) for head_dim in (10, 16, 30, 32)),
+    *((120, "fp16", size, head_dim) for size, head_dim in ((7, 30), (8, 10))),
     *((90, dtype, 16, 32) for dtype in ("fp16", "fp32")),
     *((90, "bf16", size, 10) for size in (2, 4)),
 ]
+COMPILED_FOR_AMD = [
+    *((architecture, dtype, 8, 30) for architecture in AMD for dtype in ("bf16", "fp32")),
+    *((architecture, "fp16", 7, 30) for architecture in AMD),
+    *((architecture, "fp32", 8, 10) for architecture in AMD),
+]
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@pytest.fixture
+def compiled_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The kernel compiled for a target, from its type, window, head dimension and warps."""
+    import triton
+    from triton.compiler import ASTSource
+
+    from swinir_core.network.attention.triton_kernel import attend_window, kernel_options
+
+    if not isinstance(attend_window, triton.JITFunction):
+        pytest.skip("Triton interprets here")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+
+    def compiled(target: Any, dtype: str, size: int, head_dim: int, warps: int) -> Any:
+        options = kernel_options(warps, head_dim, size, shifted=True)
+        constants = {name: options.pop(name) for name in attend_window.arg_names[5:]}
+        numbers = dict.fromkeys(("heads", "rows", "columns"), "i32")
+        signature = {"qkv": f"*{dtype}", "bias": "*fp32"} | numbers
+        if "constexprs" in inspect.signature(ASTSource).parameters:
+            aligned = [["tt.divisibility", 16]]
+            source = ASTSource(
+                attend_window,
+                signature=signature | dict.fromkeys(constants, "constexpr"),
+                constexprs=constants,
+                attrs={(0,): aligned, (1,): aligned},
+            )
+        elif target.backend == "hip" or target.arch >= 100:
+            pytest.skip("Triton 3.2, of torch 2.6, dies of an architecture it does not know")
+        else:
+            source = ASTSource(attend_window, signature, constants)
+        return triton.compile(source, target, options)
+
+    return compiled
 
 
 @needs_triton
@@ -114,36 +159,16 @@ def test_compiles_and_keeps_all_in_registers(
     dtype: str,
     size: int,
     head_dim: int,
+    compiled_for: Callable[..., Any],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
-    from swinir_core.network.attention.triton_kernel import attend_window, kernel_options
+    from swinir_core.network.attention.triton_kernel import warps_for
 
-    if not isinstance(attend_window, triton.JITFunction):
-        pytest.skip("Triton interprets here")
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    torch_dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
-    options = kernel_options(torch_dtype, head_dim, size, shifted=True)
-    constants = {name: options.pop(name) for name in attend_window.arg_names[5:]}
-    numbers = dict.fromkeys(("heads", "rows", "columns"), "i32")
-    signature = {"qkv": f"*{dtype}", "bias": "*fp32"} | numbers
-    if "constexprs" in inspect.signature(ASTSource).parameters:
-        aligned = [["tt.divisibility", 16]]
-        source = ASTSource(
-            attend_window,
-            signature=signature | dict.fromkeys(constants, "constexpr"),
-            constexprs=constants,
-            attrs={(0,): aligned, (1,): aligned},
-        )
-    elif architecture >= 100:
-        pytest.skip("Triton 3.2, of torch 2.6, dies of an architecture it does not know")
-    else:
-        source = ASTSource(attend_window, signature, constants)
-    compiled = triton.compile(source, GPUTarget("cuda", architecture, 32), options)
+    target = GPUTarget("cuda", architecture, 32)
+    compiled = compiled_for(target, dtype, size, head_dim, warps_for(DTYPES[dtype]))
 
     # Offsets of large maps exceed 32 bits.
     assert re.search(r"arith\.muli .*tensor<\d+x1xi64>", compiled.asm["ttir"])
@@ -158,6 +183,30 @@ def test_compiles_and_keeps_all_in_registers(
     assert compiled.metadata.shared <= 99 * 1024
     if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6):  # Before, up to 600 bytes.
         assert "STACK:0" in usage, usage
+
+
+@needs_triton
+@pytest.mark.parametrize(("architecture", "dtype", "size", "head_dim"), COMPILED_FOR_AMD)
+def test_compiles_for_amd_and_keeps_all_in_registers(
+    architecture: str, dtype: str, size: int, head_dim: int, compiled_for: Callable[..., Any]
+) -> None:
+    from triton.backends import backends
+    from triton.backends.compiler import GPUTarget
+
+    from swinir_core.network.attention.triton_kernel import warps_for
+
+    if "amd" not in backends:
+        pytest.skip("this build of Triton does not know AMD")
+    warp = AMD[architecture]
+    target, warps = GPUTarget("hip", architecture, warp), warps_for(DTYPES[dtype], warp)
+    compiled = compiled_for(target, dtype, size, head_dim, warps)
+    found = dict(re.findall(r"\.(\w+):\s+(\d+)$", compiled.asm["amdgcn"], re.MULTILINE))
+    kept = ("vgpr_spill_count", "sgpr_spill_count", "private_segment_fixed_size")
+    assert {name: found[name] for name in kept} == dict.fromkeys(kept, "0")
+    assert compiled.metadata.shared <= 64 * 1024
+    # Its matrix cores: those of CDNA know float32 as well.
+    matrices = "v_mfma" if architecture == "gfx942" else "v_wmma"
+    assert (matrices in compiled.asm["amdgcn"]) == (dtype != "fp32" or architecture == "gfx942")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NODES = sorted(ROOT.glob("nodes/*.py"))
+NODES = sorted(ROOT.glob("nodes/**/*.py"))
 NOT_FOR_NODES = {"image_files", "evaluation", "training", "benchmark", "cli"}
 NOT_IN_COMFYUI = ("tifffile", "imagecodecs", "tqdm", "accelerate", "pydantic", "matplotlib")
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from swinir_core.choices import ALPHAS, COLORS, EDGES
 from swinir_core.cli.options import parser
-from swinir_core.restoration.colors import COLORS
-from swinir_core.restoration.edges import EDGES
-from swinir_core.restoration.transparency import ALPHAS
 
 ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "README.md").read_text(encoding="utf-8").partition("### When something is wrong")[2]

@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swinir_core import Restorer, TileSettings
+from swinir_core.choices import ALPHAS, COLORS, EDGES
 from swinir_core.image_files.picture import Picture
 from swinir_core.images.levels import to_floats
 from swinir_core.images.neighbours import smooth
 from swinir_core.images.resize import enlarge
 from swinir_core.reports import Report, to_nobody
-from swinir_core.restoration.colors import COLORS, shrink
-from swinir_core.restoration.edges import EDGES, positions
+from swinir_core.restoration.colors import shrink
+from swinir_core.restoration.edges import positions
 from swinir_core.restoration.inputs import check_inputs
 from swinir_core.restoration.preview import Preview
 from swinir_core.restoration.streaming import Stream
-from swinir_core.restoration.transparency import ALPHAS, spread_colors
+from swinir_core.restoration.transparency import spread_colors
 from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL, TINY, network
 

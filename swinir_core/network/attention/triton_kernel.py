@@ -45,19 +45,17 @@ def window_attention_(
     """
     _require_shapes(qkv, bias, rows, columns, size)
     tokens, _, heads, head_dim = qkv.shape
-    options = kernel_options(qkv.dtype, head_dim, size, shifted)
+    properties = torch.cuda.get_device_properties(qkv.device) if torch.version.hip else None
+    warps = warps_for(qkv.dtype, properties and properties.warp_size)
+    options = kernel_options(warps, head_dim, size, shifted)
     programs = tokens // size**2 * options["blocks"] * heads
     with torch.cuda.device_of(qkv):
         attend_window[(programs,)](qkv, bias.contiguous(), heads, rows, columns, **options)
     return qkv[:, 0]
 
 
-def kernel_options(dtype: torch.dtype, head_dim: int, size: int, shifted: bool) -> dict[str, Any]:
-    """Constants that ``attend_window`` is compiled with.
-
-    At window 8 and head dimensions up to 32 these numbers of warps keep everything in registers.
-    float32 needs twice as many: its products run on the ordinary units, from registers.
-    """
+def kernel_options(warps: int, head_dim: int, size: int, shifted: bool) -> dict[str, Any]:
+    """Constants that ``attend_window`` is compiled with."""
     block = min(_side(size**2), _LARGEST_BLOCK)
     return {
         "head_dim": head_dim,
@@ -67,7 +65,7 @@ def kernel_options(dtype: torch.dtype, head_dim: int, size: int, shifted: bool) 
         "blocks": -(-(size**2) // block),
         "block": block,
         "block_dim": _side(head_dim),
-        "num_warps": 8 if dtype == torch.float32 else 4,
+        "num_warps": warps,
         "num_stages": 2,
     }
 
@@ -155,6 +153,17 @@ def locate(place, window, rows, columns, size: tl.constexpr, shift: tl.constexpr
     column = tl.where(from_left, 0, column + x // size)
     token = ((image * rows + row) * columns + column) * (size * size) + y % size * size + x % size
     return token.to(tl.int64), tl.where(from_top, 2, 0) + tl.where(from_left, 1, 0)
+
+
+def warps_for(dtype: torch.dtype, amd_warp: int | None = None) -> int:
+    """Warps that keep everything in registers at window 8 and head dimensions up to 32.
+
+    float32 needs more, because its products run on the ordinary units, from registers; on AMD's
+    GPUs, whose warps have ``amd_warp`` threads, 512 threads in all.
+    """
+    if dtype != torch.float32:
+        return 4
+    return 512 // amd_warp if amd_warp else 8
 
 
 def _side(length: int) -> int:

@@ -16,7 +16,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
 
-from ...checkpoints.names import bundled_file
+from ...model_names import bundled_file
 from ...network.config import PRESETS, RESI_CONNECTIONS, TASKS, UPSAMPLER_OF_TASK, SwinIRConfig
 
 CHECKS = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -10,9 +10,9 @@ from spandrel import ImageModelDescriptor, ModelTiling
 from spandrel.architectures.SwinIR import SwinIRArch
 from torch import Tensor
 
-from ..swinir_core import Checkpoint, SwinIR
-from ..swinir_core.restoration.execution import is_gray
-from . import host
+from ...swinir_core import Checkpoint, SwinIR
+from ...swinir_core.restoration.execution import is_gray
+from .. import host
 
 
 class SwinIRUpscaleModel(ImageModelDescriptor):

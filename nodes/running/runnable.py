@@ -9,12 +9,12 @@ from typing import Any
 from spandrel import ImageModelDescriptor
 from spandrel.architectures.SwinIR import SwinIR as SpandrelSwinIR
 
-from ..swinir_core import Checkpoint, SwinIR
-from ..swinir_core.checkpoints.recognise import recognise
-from ..swinir_core.checkpoints.spandrel import official_state_dict
-from ..swinir_core.restoration.foreign_model import ForeignModel
-from ..swinir_core.restoration.image_model import ImageModel
-from . import host
+from ...swinir_core import Checkpoint, SwinIR
+from ...swinir_core.checkpoints.recognise import recognise
+from ...swinir_core.checkpoints.spandrel import official_state_dict
+from ...swinir_core.restoration.foreign_model import ForeignModel
+from ...swinir_core.restoration.image_model import ImageModel
+from .. import host
 from .upscale_model import SwinIRUpscaleModel
 
 
