@@ -152,6 +152,12 @@ def compiled_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return compiled
 
 
+def triton_version() -> tuple[int, ...]:
+    import triton
+
+    return tuple(map(int, triton.__version__.split(".")[:2]))
+
+
 @needs_triton
 @pytest.mark.parametrize(("architecture", "dtype", "size", "head_dim"), COMPILED)
 def test_compiles_and_keeps_all_in_registers(
@@ -181,7 +187,7 @@ def test_compiles_and_keeps_all_in_registers(
         pytest.skip("this build of Triton does not bring cuobjdump")
     usage = subprocess.check_output([tool, "--dump-resource-usage", binary], text=True)
     assert compiled.metadata.shared <= 99 * 1024
-    if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6):  # Before, up to 600 bytes.
+    if triton_version() >= (3, 6):  # Before, up to 600 bytes.
         assert "STACK:0" in usage, usage
 
 
@@ -202,7 +208,8 @@ def test_compiles_for_amd_and_keeps_all_in_registers(
     compiled = compiled_for(target, dtype, size, head_dim, warps)
     found = dict(re.findall(r"\.(\w+):\s+(\d+)$", compiled.asm["amdgcn"], re.MULTILINE))
     kept = ("vgpr_spill_count", "sgpr_spill_count", "private_segment_fixed_size")
-    assert {name: found[name] for name in kept} == dict.fromkeys(kept, "0")
+    if triton_version() >= (3, 6):
+        assert {name: found[name] for name in kept} == dict.fromkeys(kept, "0")
     assert compiled.metadata.shared <= 64 * 1024
     # Its matrix cores: those of CDNA know float32 as well.
     matrices = "v_mfma" if architecture == "gfx942" else "v_wmma"
