@@ -324,8 +324,8 @@ Sides that are multiples of 8 pixels are exact and cost nothing; others fit as w
             ),
             (*tiled("wrapped", "restore.IMAGE"), *tiled("plain", "host.IMAGE")),
             (
-                after("wrapped_square.IMAGE", "Wrapped", (440, 420)),
-                before("plain_square.IMAGE", "Not wrapped", (440, 420)),
+                after("wrapped_square.IMAGE", "Wrapped", (400, 420)),
+                before("plain_square.IMAGE", "Not wrapped", (400, 420)),
             ),
         ),
     ),
