@@ -101,7 +101,7 @@ def differences(restorer: Restorer, images: Tensor) -> Iterator[tuple[str, float
         yield "threads", off(restorer(images[:1]), alone[:1])
     torch.set_num_threads(1)
     for tokens in TOKENS:
-        with mock.patch.object(plan, "_CPU_TOKENS_A_THREAD", tokens):
+        with mock.patch.object(plan, "_CPU_TOKENS", tokens):
             yield "tokens at a time", off(restorer(images[:1]), alone[:1])
     for rows, pixels in STRIPS:
         with mock.patch.multiple(plan, _STRIP_ROWS=rows, _CPU_STRIP_PIXELS=pixels):

@@ -128,7 +128,7 @@ def test_threads_change_the_last_bits_at_most(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("constant", "values"),
     [
-        ("_CPU_TOKENS_A_THREAD", (64, 300, 2**16)),
+        ("_CPU_TOKENS", (64, 300, 2**16)),
         ("_CPU_STRIP_PIXELS", (1, 2**9, 2**20)),
         ("_CPU_STRIP_ROWS", (1, 16, 10**6)),
     ],
