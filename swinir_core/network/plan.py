@@ -453,6 +453,7 @@ def cut(kept: Area, x: Tensor, margin: int) -> tuple[Area, Tensor]:
 
 
 def shifted(side: slice, by: int) -> slice:
+    """The slice, moved by a number of pixels."""
     return slice(side.start + by, side.stop + by)
 
 
