@@ -48,9 +48,9 @@ def bounded(seconds: float = SECONDS) -> Iterator[None]:
     if seen:
         clear.write_text("5")
         before = read("VmRSS")
-    began = time.monotonic()
+    began = time.process_time()  # Other programs take none of it.
     yield
-    assert time.monotonic() - began < seconds
+    assert time.process_time() - began < seconds
     if seen:
         assert read("VmHWM") - before < MEGABYTES  # pyright: ignore[reportPossiblyUnbound]
 
