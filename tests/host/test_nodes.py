@@ -95,7 +95,10 @@ def infos(session_host: ComfyHost) -> dict[str, Any]:
         (
             "SwinIRRestoreVideo",
             ["upscale_model", "video"],
-            ["precision", "tile_settings", "colors", "codec", "crf", "pixel_format"],
+            [
+                *("precision", "tile_settings", "colors", "codec", "crf", "pixel_format"),
+                *("edges", "size", "size_value", "strength", "reduce_flicker"),
+            ],
             ["VIDEO"],
             "image/upscaling",
         ),
