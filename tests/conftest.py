@@ -9,7 +9,10 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 from torch import Tensor
 
 from swinir_core import Restorer
@@ -21,6 +24,15 @@ from tests.support.reference import (
     official_state_dict,
     reference_network,
 )
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of PyTorch, until the test has ended."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

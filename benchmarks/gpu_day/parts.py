@@ -41,11 +41,11 @@ ROUNDS = 3
 
 @dataclass
 class Day:
-    """What all parts know."""
+    """Device, size and time limit of the parts, and results that later parts use."""
 
     device: torch.device
     rehearsal: bool
-    """Whether everything is as small as the interpreter of Triton on a CPU needs it."""
+    """True for shapes that are as small as the interpreter of Triton on a CPU needs."""
 
     ends: float
     """When no further run is begun, by ``monotonic``."""
@@ -241,7 +241,7 @@ def times(day: Day) -> Iterator[dict[str, Any]]:
 
 
 def against_tiles(results: list[Result]) -> list[dict[str, Any]]:
-    """How many times faster than spandrel in float32 in the host's tiles ours is."""
+    """Compare with spandrel in float32 in the host's tiles: times faster, for each case of ours."""
     tiles = {
         (result.model, result.width, result.height): result.median_seconds
         for result in results
@@ -268,4 +268,4 @@ def _measured(day: Day, case: Case, rounds: int) -> list[Result]:
 
 PARTS = (self_check, ceilings, parity, memory, out_of_memory, times)
 LONGER = (self_check, times)
-"""What ``times`` needs, and what is left of it."""
+"""``times``, to go on with what is left of it, after the check that it needs."""

@@ -10,17 +10,14 @@ memory of the host's process while a folder of mixed sizes is restored and saved
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 
 from benchmarks import common
-from benchmarks.memory.soak import Watch
+from benchmarks.memory.host import Watch, in_tenths, started_host, version
 from tests.host.comfy_host import ComfyHost
-from tests.host.conftest import REPOSITORY, find_home, find_python
 from tests.host.graphs import link, node, ours
 
 MODEL = "bundled/upscale x2 (light)"
@@ -31,19 +28,9 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--count", type=int, default=500, help="of pictures")
     args = parser.parse_args()
-    home = find_home()
-    with tempfile.TemporaryDirectory() as folder:
-        host = ComfyHost(home, find_python(home), REPOSITORY, Path(folder) / "base")
-        try:
-            host.wait_until_ready()
-            run(host, LARGE_EVERY)
-            result = {
-                "host": host.get_json("/system_stats")["system"]["comfyui_version"],
-                "model": MODEL,
-                **run(host, args.count),
-            }
-        finally:
-            host.stop()
+    with started_host() as host:
+        run(host, LARGE_EVERY)
+        result = {"host": version(host), "model": MODEL, **run(host, args.count)}
     print(json.dumps(result, indent=2))
     common.write(args.json, result)
 
@@ -76,9 +63,7 @@ def run(host: ComfyHost, count: int) -> dict[str, Any]:
         "count": count,
         "pictures_and_results_would_take_megabytes": round(5 * pixels * 3 * 4 / 2**20),
         "highest_megabytes": round(max(memory) / 2**20),
-        "highest_megabytes_by_tenths": [
-            round(max(part) / 2**20) for part in np.array_split(memory, 10) if len(part)
-        ],
+        "highest_megabytes_by_tenths": [round(value / 2**20) for value in in_tenths(memory, max)],
         "most_open_files": max(files),
     }
 

@@ -13,53 +13,18 @@ from __future__ import annotations
 import json
 import random
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks import common
+from benchmarks.memory.host import Watch, in_tenths, started_host, version
 from tests.host.comfy_host import ComfyHost, Result
-from tests.host.conftest import REPOSITORY, find_home, find_python, trouble_in
+from tests.host.conftest import trouble_in
 from tests.host.graphs import Node, link, node, tiled
 
 MODELS = ("bundled/upscale x2 (light)", "bundled/denoise color (light)")
-SECONDS_BETWEEN_READINGS = 0.25
-
-
-class Watch:
-    """Memory and open files of a process, read by another thread."""
-
-    def __init__(self, process_id: int) -> None:
-        self._process = psutil.Process(process_id)
-        self.readings: list[tuple[int, int]] = []
-        """(resident bytes, open files)"""
-
-    def read(self) -> None:
-        self.readings.append((self._process.memory_info().rss, self._process.num_fds()))
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(SECONDS_BETWEEN_READINGS):
-                self.read()
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
 
 def main() -> None:
@@ -68,20 +33,14 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--cancels", type=int, default=50)
     args = parser.parse_args()
-    home = find_home()
-    with tempfile.TemporaryDirectory() as folder:
-        host = ComfyHost(home, find_python(home), REPOSITORY, Path(folder) / "base")
-        try:
-            host.wait_until_ready()
-            result = {
-                "host": host.get_json("/system_stats")["system"]["comfyui_version"],
-                "frames": run_frames(host, args.frames),
-                "prompts": run_prompts(host, args.prompts),
-                "cancels": run_cancels(host, args.cancels),
-            }
-            log = host.new_log()
-        finally:
-            host.stop()
+    with started_host() as host:
+        result = {
+            "host": version(host),
+            "frames": run_frames(host, args.frames),
+            "prompts": run_prompts(host, args.prompts),
+            "cancels": run_cancels(host, args.cancels),
+        }
+        log = host.new_log()
     complaints = trouble_in(log) + [line for line in log.splitlines() if "error" in line.lower()]
     result = {"date": time.strftime("%Y-%m-%d"), **result, "complaints": complaints}
     print(json.dumps(result, indent=2))
@@ -201,11 +160,6 @@ def levels(watch: Watch) -> dict[str, Any]:
         "memory_megabytes_by_tenths": [round(value / 2**20) for value in in_tenths(memory)],
         "open_files_by_tenths": [round(value) for value in in_tenths(files)],
     }
-
-
-def in_tenths(values: Sequence[float]) -> list[float]:
-    """The median of every tenth."""
-    return [float(median(part)) for part in np.array_split(np.asarray(values), 10) if len(part)]
 
 
 if __name__ == "__main__":

@@ -9,16 +9,13 @@ memory of the host's process while videos with sound are restored and saved.
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import av
 
 from benchmarks import common
-from benchmarks.memory.soak import Watch, in_tenths
+from benchmarks.memory.host import Watch, in_tenths, started_host, version
 from tests.host.comfy_host import ComfyHost
-from tests.host.conftest import REPOSITORY, find_home, find_python
 from tests.host.graphs import Node, link, node, ours
 from tests.support.videos import write_video
 
@@ -29,21 +26,15 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--side", type=int, default=32, help="of the frames, in pixels")
     args = parser.parse_args()
-    home = find_home()
-    with tempfile.TemporaryDirectory() as folder:
-        host = ComfyHost(home, find_python(home), REPOSITORY, Path(folder) / "base")
-        try:
-            host.wait_until_ready()
-            run(host, 20, args.side)
-            result = {
-                "host": host.get_json("/system_stats")["system"]["comfyui_version"],
-                "pyav": av.__version__,
-                "model": MODEL,
-                "frames_of": f"{args.side}x{args.side}",
-                "runs": [run(host, count, args.side) for count in (100, 1000)],
-            }
-        finally:
-            host.stop()
+    with started_host() as host:
+        run(host, 20, args.side)
+        result = {
+            "host": version(host),
+            "pyav": av.__version__,
+            "model": MODEL,
+            "frames_of": f"{args.side}x{args.side}",
+            "runs": [run(host, count, args.side) for count in (100, 1000)],
+        }
     print(json.dumps(result, indent=2))
     common.write(args.json, result)
 

@@ -38,7 +38,7 @@ VIEWS |= {"unsqueeze", "detach", "alias", "as_strided", "empty", "new_empty"}
 
 @dataclass
 class Traffic:
-    """What kernels of one kind do, all together."""
+    """Sums over the kernels of one kind."""
 
     launches: int = 0
     read: int = 0
