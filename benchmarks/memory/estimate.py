@@ -1,4 +1,4 @@
-"""Estimated memory beside counted bytes, over models, sizes and types.
+"""Estimated bytes of tensors beside counted ones, over models, sizes and types.
 
     python -m benchmarks.memory.estimate --threads 2 --json benchmarks/results/memory-estimate.json
 
@@ -16,7 +16,8 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import CPU
-from swinir_core import PRESETS, SwinIR, estimate_memory
+from swinir_core import PRESETS, SwinIR
+from swinir_core.network.memory import Parts
 from swinir_core.restoration.peak_memory import count_memory
 
 CASES = [
@@ -58,7 +59,7 @@ def compare(
     if device.type == "cuda":
         network(x)  # The first run also makes what libraries keep for themselves.
     counted, _ = count_memory(partial(network, x), device)
-    estimate = estimate_memory(config, height, width, batch, dtype, device)
+    estimate = Parts.of(config, height, width, batch, dtype, device).alive
     case = {"model": model, "batch": batch, "height": height, "width": width}
     case |= {"precision": precision, "counted_bytes": counted, "estimated_bytes": estimate}
     return case | {"ratio": round(estimate / counted, 3)}

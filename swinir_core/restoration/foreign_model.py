@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from ..devices import is_out_of_memory
 from ..reports import Report, to_nobody
 from .overlap import pattern
-from .peak_memory import count_memory
+from .peak_memory import PeakMemory, count_memory
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 _BYTES_PER_VALUE = 384
 """Times the input's values and the scale: what ComfyUI reserves for any upscale model."""
 
-_MARGIN = 1.25
-"""Times what small images took: the most by which larger ones were found to take more."""
+_MARGIN = 1.1
+"""Times what was counted of small images, and on a CPU ``_KEPT`` besides: what a process grows by.
+"""
+
+_KEPT = 32 * 2**20
+"""Bytes that libraries and the heap keep for themselves."""
 
 _MEASURED_SIDES = (32, 64, 128)
 """Sides of the images on which memory is measured, as many as there is time for."""
@@ -43,11 +47,39 @@ _MEASURED_PART = 0.1
 
 @dataclass
 class _Measured:
-    """Results of running a model on small images, on one device in one type."""
+    """Results of running a model on a small image, on one device in one type."""
 
-    bytes_per_pixel: float
     steps: int
     """Operations of one call, of which larger images take about as many."""
+
+    peak: float
+    """Bytes of tensors alive at once, for a pixel of the image."""
+
+    convolutions: list[_Convolution]
+
+    def bytes_for(self, pixels: int) -> float:
+        """Bytes that an image takes, with the copies that convolutions make."""
+        return max(self.peak * pixels, *(each.bytes_for(pixels) for each in self.convolutions), 0.0)
+
+
+@dataclass
+class _Convolution:
+    """What a convolution takes on a CPU, all for a pixel of the image."""
+
+    alive: float
+    """Bytes of tensors alive with it, input and output among them."""
+
+    given: float
+    made: float
+    products: float
+
+    def bytes_for(self, pixels: int) -> float:
+        """Bytes alive with the copies of input and output in the layout that kernels want: of the
+        larger one, or of both in strips, which are cut and put together besides."""
+        strip = _STRIP_PRODUCTS / self.products
+        if pixels <= strip:
+            return (self.alive + max(self.given, self.made)) * pixels
+        return self.alive * pixels + 2 * (self.given + self.made) * strip
 
 
 _measured: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype], _Measured]] = (
@@ -117,16 +149,19 @@ class ForeignModel:
             started = time.monotonic()
             size = self._padded(side, side)
             x = pattern(self.in_channels, max(size)).to(device, dtype)
-            steps = _Steps(report)
+            steps, counter = _Steps(report, whole=True), PeakMemory()
             try:
-                memory, _ = count_memory(partial(self._run, x, steps), device, copies=True)
+                memory, _ = count_memory(partial(self._run, x, steps), device, counter)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 break
             seconds, area = time.monotonic() - started, size[0] * size[1]
-            found = known.get((device, dtype), _Measured(0, 0))
-            known[device, dtype] = _Measured(max(memory / area, found.bytes_per_pixel), steps.count)
+            convolutions = [
+                _Convolution(*(value / area for value in astuple(each)))
+                for each in counter.convolutions.values()
+            ]
+            known[device, dtype] = _Measured(steps.count, memory / area, convolutions)
             # A first call also takes the time to get ready, so that no more is tried than pays.
             spent += seconds
             allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
@@ -145,7 +180,8 @@ class ForeignModel:
         height, width = self._padded(height, width)
         pixels = batch * height * width
         if measured := _measured.get(self.descriptor.model, {}).get((device, dtype)):
-            return int(_MARGIN * measured.bytes_per_pixel * pixels)
+            kept = _KEPT if device.type == "cpu" else 0
+            return int(_MARGIN * measured.bytes_for(pixels)) + kept
         return pixels * 3 * dtype.itemsize * self.scale * _BYTES_PER_VALUE
 
     def wrapping(self, *_: object) -> None:
@@ -206,19 +242,20 @@ class _Steps(TorchFunctionMode):
     """Count and report of the operations of one call, in this thread only.
 
     A large convolution on a CPU, which would take seconds, is computed and reported strip by strip,
-    with the same result to the last bit.
+    with the same result to the last bit; with ``whole`` it is not.
     """
 
-    def __init__(self, report: Report, expected: int | None = None) -> None:
+    def __init__(self, report: Report, expected: int | None = None, whole: bool = False) -> None:
         super().__init__()
         self.report = report
         self.expected = expected
+        self.whole = whole
         self.count = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if func is torch.conv2d:
+        if func is torch.conv2d and not self.whole:
             result = self._convolve(*args, **(kwargs or {}))
         else:
             result = func(*args, **(kwargs or {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,20 +13,33 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
+@dataclass
+class Convolution:
+    """Bytes at the end of a convolution."""
+
+    alive: int
+    """Of all tensors, its input and output among them."""
+
+    given: int
+    made: int
+    products: int
+    """Products of numbers that it takes."""
+
+
 class PeakMemory(TorchDispatchMode):
     """Counter of the bytes of tensors alive at once, which ``tracemalloc`` does not see.
 
     While active, ``peak`` is the largest growth in bytes of all storages made by operators, without
-    scratch space inside single operators; with ``copies`` another copy of the larger of the input
-    and the output of every convolution counts as alive with them, in the layout that kernels of a
-    CPU want.
+    scratch space inside single operators.
     """
 
-    def __init__(self, copies: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.copies = copies
         self.current = 0
         self.peak = 0
+        self.convolutions: dict[tuple[int, ...], Convolution] = {}
+        """By the shape of its weights: the one at which most was alive."""
+
         self._alive: set[int] = set()
 
     def __torch_dispatch__(
@@ -36,10 +50,17 @@ class PeakMemory(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and _key(tensor) not in given:
                 self._count(tensor.untyped_storage())
-        if self.copies and "conv" in str(func):
-            copied = max(args[0].nbytes, result.nbytes)
-            self.peak = max(self.peak, self.current + copied)
+        if "conv" in str(func):  # There are several of one signature.
+            self._note(args[0], args[1], result)
         return result
+
+    def _note(self, given: Tensor, weight: Tensor, made: Tensor) -> None:
+        known = self.convolutions.get(tuple(weight.shape))
+        if known is None or self.current > known.alive:
+            products = weight.numel() * made[:, 0].numel()
+            self.convolutions[tuple(weight.shape)] = Convolution(
+                self.current, given.nbytes, made.nbytes, products
+            )
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         if storage._cdata not in self._alive:
@@ -58,15 +79,14 @@ def _key(tensor: torch.Tensor) -> int:
 
 
 def count_memory(
-    run: Callable[[], Tensor], device: torch.device, copies: bool = False
+    run: Callable[[], Tensor], device: torch.device, counter: PeakMemory | None = None
 ) -> tuple[int, Tensor]:
     """Peak growth in bytes during ``run()`` on ``device``, the result included; and the result.
 
-    On CUDA by the allocator's own statistics, elsewhere counted by ``PeakMemory``, with ``copies``
-    or without.
+    On CUDA by the allocator's own statistics, elsewhere counted by a ``PeakMemory``.
     """
     if device.type != "cuda":
-        with PeakMemory(copies) as memory:
+        with counter or PeakMemory() as memory:
             output = run()
         return memory.peak, output
     torch.cuda.synchronize(device)

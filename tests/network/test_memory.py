@@ -1,13 +1,17 @@
-"""The estimate is held against bytes counted during real runs."""
+"""The estimate is held against bytes counted during real runs, and the growth of a process."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from swinir_core import PRESETS, SwinIR, estimate_memory
+from swinir_core import PRESETS, SwinIR
+from swinir_core.network.memory import Parts
 from swinir_core.restoration.peak_memory import PeakMemory
 
 CASES = [
@@ -23,6 +27,7 @@ CASES = [
     ("gray_denoise", 50, 30, 1, torch.bfloat16),
     ("color_jpeg", 50, 63, 1, torch.float32),
 ]
+CPU = torch.device("cpu")
 
 
 # What several threads have alive together depends on how they take turns.
@@ -30,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("preset", "height", "width", "batch", "dtype"), CASES)
-def test_estimate_is_within_15_percent(
+def test_tensors_alive_are_told_within_15_percent(
     preset: str, height: int, width: int, batch: int, dtype: torch.dtype
 ) -> None:
     # Two RSTBs stand for all: each overwrites the memory of the one before.
@@ -43,7 +48,7 @@ def test_estimate_is_within_15_percent(
     x = torch.rand(batch, config.in_channels, height, width, dtype=dtype)
     with torch.inference_mode(), PeakMemory() as memory:
         network(x)
-    estimate = estimate_memory(config, height, width, batch, dtype)
+    estimate = Parts.of(config, height, width, batch, dtype, CPU).alive
     assert estimate == pytest.approx(memory.peak, rel=0.15)
 
 
@@ -66,5 +71,13 @@ def test_threads_have_alive_together_no_more_than_the_estimate(preset: str) -> N
     network = SwinIR(config).eval()
     with torch.inference_mode(), PeakMemory() as memory:
         network(torch.rand(1, 3, 64, 192))
-    assert 0.7 * estimate_memory(config, 64, 192) <= memory.peak
-    assert memory.peak <= 1.05 * estimate_memory(config, 64, 192)
+    estimate = Parts.of(config, 64, 192, 1, torch.float32, CPU).alive
+    assert 0.7 * estimate <= memory.peak <= 1.05 * estimate
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
+@pytest.mark.parametrize("case", ["lightweight_sr_x2 4 64 96", "real_x4_light 1 128 128"])
+def test_a_process_grows_by_the_estimate(case: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.memory.resident", "--threads", "2", "--case"]
+    done = subprocess.run([*command, *case.split()], stdout=subprocess.PIPE, check=True)
+    assert 0.8 <= json.loads(done.stdout)["ratio"] <= 1.4
