@@ -228,24 +228,30 @@ class SwinIR(nn.Module):
         upscale = self.config.upscale
         margin = self.config.head_margin
         if plan.keeps_graph:
-            return self.reconstruct_strip(*plan.all_features(windows, margin, plan.dtype))
+            return self.reconstruct_strip(*plan.all_features(windows, margin, plan.dtype), plan)
         size = (plan.height * upscale, plan.columns * plan.size * upscale)
         out = windows.new_empty(plan.batch, self.config.in_channels, *size, dtype=plan.dtype)
         for top, bottom in plan.strips():
             strip = plan.strip(windows, (top, bottom), margin, plan.dtype)
-            out[:, :, top * upscale : bottom * upscale] = self.reconstruct_strip(*strip)
+            out[:, :, top * upscale : bottom * upscale] = self.reconstruct_strip(*strip, plan)
             plan.sweeps.advance(HEAD_SWEEPS * (bottom - top) / plan.height)
         return out
 
-    def reconstruct_strip(self, kept: Area, x: Tensor) -> Tensor:
+    def reconstruct_strip(self, kept: Area, x: Tensor, plan: WindowPlan) -> Tensor:
         """Reconstruct the ``kept`` area of (B, embed_dim, h, w) features as pixels.
 
-        Paper section 3.1; layers and slopes as in the reference implementation.
+        Paper section 3.1; layers and slopes as in the reference implementation. Reports after its
+        long convolutions, for a strip of a wide image takes seconds.
         """
-        upscale = self.config.upscale
+        upscale, report = self.config.upscale, plan.sweeps.advance
         match self.config.upsampler:
             case "pixelshuffle":
-                x = self.conv_last(self.upsample(self.conv_before_upsample(x)))
+                x = self.conv_before_upsample(x)
+                for step in self.upsample:
+                    report()
+                    x = step(x)
+                report()
+                x = self.conv_last(x)
             case "pixelshuffledirect":
                 x = self.upsample(x)
             case "nearest+conv":
@@ -254,8 +260,12 @@ class SwinIR(nn.Module):
                     # All later convolutions together see less than two of these pixels beyond.
                     kept, x = cut(kept, x, 2)
                     kept, x = enlarged(kept, 2), F.interpolate(x, scale_factor=2, mode="nearest")
+                    report()
                     x = F.leaky_relu(self.get_submodule(f"conv_up{doubling}")(x), 0.2)
-                return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2))[kept]
+                report()
+                x = F.leaky_relu(self.conv_hr(x), 0.2)
+                report()
+                return self.conv_last(x)[kept]
             case _:
                 x = self.conv_last(x)
         return x[enlarged(kept, upscale)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -41,6 +42,11 @@ def check_inputs(images: Tensor, mask: Tensor | None = None, stretch: bool = Fal
     Raises:
         ImageError: The images or the mask have another shape, or the images are no floats.
     """
+    if not isinstance(images, Tensor):
+        raise ImageError(
+            f"images must be a torch.Tensor, got {type(images).__name__}; "
+            "use torch.from_numpy for an array."
+        )
     if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
         raise ImageError(
             f"images must be (batch, height, width, channels) with 1 to 4 channels, "
@@ -65,6 +71,12 @@ def check_inputs(images: Tensor, mask: Tensor | None = None, stretch: bool = Fal
             )
         mask = limited(mask)
     return Inputs(with_limited_alpha(finite(images)), mask)
+
+
+def empty_result(*shape: int) -> Tensor:
+    """Zeros in float32, whose memory the system hands out where they are written to: at the size of
+    a large result ``torch.zeros`` takes a second, in which nothing could be stopped."""
+    return torch.from_numpy(np.zeros(shape, np.float32))
 
 
 def check_result(batch: int, height: int, width: int, channels: int) -> None:
@@ -98,7 +110,8 @@ def finite(images: Tensor, warn: bool = True) -> Tensor:
     Returns:
         ``images`` itself where all values are finite, otherwise a copy.
     """
-    if all(image.isfinite().all() for image in images):
+    # A sum tells it in a tenth of the time, unless it is too large for the type.
+    if all(image.sum().isfinite() or image.isfinite().all() for image in images):
         return images
     if warn:
         _log.warning("the image has pixels that are NaN or infinite; taken as black or white")

@@ -19,7 +19,7 @@ from .colors import keep_colors, shrink
 from .edges import WRAPPED, margins
 from .execution import Job, Progress, Run, is_gray, make_jobs
 from .image_model import Ensemble, ImageModel
-from .inputs import Inputs, check_inputs, check_result
+from .inputs import Inputs, check_inputs, check_result, empty_result
 from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
@@ -182,7 +182,7 @@ class Restorer:
             raise ValueError(
                 f"the plan is for images of {plan.tiles.image_size}, these are {(height, width)}."
             )
-        out = torch.zeros(batch, height * scale, width * scale, channels)
+        out = empty_result(batch, height * scale, width * scale, channels)
         results = out[..., : channels - has_alpha(channels)]
         run = self.begin(plan, progress, cancelled)
         jobs = (

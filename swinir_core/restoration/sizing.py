@@ -18,7 +18,7 @@ from ..choices import SIZE_VALUE, SIZES
 from ..images.resize import Resizer
 from .edges import WRAPPED
 from .execution import Progress
-from .inputs import Inputs, check_result
+from .inputs import Inputs, check_result, empty_result
 from .masking import enlarged, stretched
 from .planning import RunPlan
 from .restorer import Restorer
@@ -330,7 +330,7 @@ def restore_to_size(
     batch, height, width, channels = images.shape
     target = size.of(height, width, restorer.model.scale)
     check_result(batch, *target, channels)
-    out = torch.zeros(batch, *target, channels)
+    out = empty_result(batch, *target, channels)
     masks = [None] * batch if inputs.mask is None else inputs.mask.expand(batch, -1, -1)
     first = Sized.of_first(restorer, inputs, size, tiles or TileSettings())
     at_once = first.together(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -221,6 +222,22 @@ def test_every_path_of_attention_gives_the_same(head_dim: int, tokens: int, wind
         out = out.view(windows, tokens, heads, head_dim).transpose(1, 2)
         assert torch.allclose(out, expected, atol=tolerance)
     assert torch.equal(bias, before)
+
+
+@pytest.mark.parametrize(
+    "preset",
+    ["classical_sr_x3", "classical_sr_x4", "lightweight_sr_x2", "real_sr_x4", "color_denoise"],
+)
+def test_between_long_convolutions_a_run_can_be_stopped(preset: str) -> None:
+    """A strip of a picture of 4000 pixels takes seconds in the reconstruction."""
+    config = replace(PRESETS[preset], depths=(1,), num_heads=(6,), window_size=8)
+    network, seen = SwinIR(config).eval().requires_grad_(False), []
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Conv2d) and not name.startswith("layers"):
+            module.register_forward_hook(lambda *_: seen.append("convolution"))
+    network(torch.rand(1, 3, 24, 64), lambda _: seen.append("report"))
+    assert seen.count("convolution") >= 3
+    assert ("convolution", "convolution") not in pairwise(seen)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

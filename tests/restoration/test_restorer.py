@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,9 +104,10 @@ def test_no_image_is_no_result(color: Restorer) -> None:
         (torch.rand(1, 8, 8, 5), r"\(1, 8, 8, 5\)"),
         (torch.zeros(1, 8, 8, 3, dtype=torch.uint8), "uint8"),
         (torch.rand(1, 0, 8, 3), "no pixels"),
+        (np.zeros((1, 8, 8, 3), np.float32), "got ndarray; use torch.from_numpy"),
     ],
 )
-def test_other_shapes_are_refused(color: Restorer, images: torch.Tensor, words: str) -> None:
+def test_other_images_are_refused(color: Restorer, images: Any, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         color(images)
 

@@ -111,6 +111,7 @@ def test_together_as_one_by_one(
 
 
 @pytest.mark.parametrize("mode", ["whole", "tiled"])
+@pytest.mark.usefixtures("one_thread")  # Or it depends on how threads take turns.
 def test_more_frames_take_no_more_memory_beside_the_result(
     color: Restorer, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,6 @@ def test_more_frames_take_no_more_memory_beside_the_result(
     for batch in (1, 8) if mode == "whole" else (2, 8):
         images = torch.rand(batch, 48, 80, 3)
         with PeakMemory() as memory:
-            result = color(images, tiles)
-        growth.append(memory.peak - result.numel() * 4)
+            color(images, tiles)
+        growth.append(memory.peak)  # The result is memory of NumPy's, which is not counted.
     assert growth[0] == growth[1] > 0
