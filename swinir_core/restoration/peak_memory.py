@@ -50,7 +50,8 @@ class PeakMemory(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and _key(tensor) not in given:
                 self._count(tensor.untyped_storage())
-        if "conv" in str(func):  # There are several of one signature.
+        # There are several of one signature; those of gradients give more than one tensor.
+        if "conv" in str(func) and isinstance(result, Tensor):
             self._note(args[0], args[1], result)
         return result
 

@@ -17,7 +17,7 @@ from swinir_core.benchmark.contenders import Contender, contenders_for, random_c
 from swinir_core.benchmark.counting import multiply_adds
 from swinir_core.benchmark.machine import describe, gemm_rate, time_run
 from swinir_core.benchmark.measuring import Case, Result, measure
-from swinir_core.restoration.peak_memory import PeakMemory, count_memory
+from swinir_core.restoration.peak_memory import Convolution, PeakMemory, count_memory
 from tests.support.reference import TINY
 
 CPU = torch.device("cpu")
@@ -50,6 +50,18 @@ class TestPeakMemory:
             before.add_(1)
         assert memory.peak == 7960
         assert memory.current == 0
+
+    @pytest.mark.parametrize("with_gradients", [False, True])
+    def test_convolutions_are_noted_with_what_is_alive(self, with_gradients: bool) -> None:
+        image, weight = torch.rand(1, 2, 5, 7), torch.rand(3, 2, 3, 3)
+        weight.requires_grad_(with_gradients)
+        with PeakMemory() as memory:
+            result = torch.conv2d(image + 1, weight)
+            if with_gradients:
+                result.sum().backward()
+        (noted,) = memory.convolutions.values()
+        given, made = 2 * 5 * 7 * 4, 3 * 3 * 5 * 4
+        assert noted == Convolution(given + made, given, made, 3 * 2 * 3 * 3 * 3 * 5)
 
     def test_a_measured_network_is_charged_with_its_result(self) -> None:
         (result,) = measured(contender(lambda x: (x + 1) * 2))
