@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MODEL_FOLDER = "swinir"
 SECONDS_BETWEEN_PICTURES = 0.2
 SECONDS_BETWEEN_STEPS = 0.05
+SECONDS_OF_A_BAR = 1
 
 
 def schema(**fields: Any) -> io.Schema:
@@ -214,7 +215,7 @@ class Progress:
         self._bar = comfy.utils.ProgressBar(1)
         self._done, self._total = 0, 1
         self._before, self._count = 0, 1
-        self._shown = self._moved = -math.inf
+        self._shown = self._moved = self._renewed = -math.inf
 
     def advance(self, done: float, total: float) -> None:
         """Move the bar, not more often than an eye sees; an older host sends every step on."""
@@ -222,6 +223,10 @@ class Progress:
         now = time.monotonic()
         if self._done == self._total or now - self._moved > SECONDS_BETWEEN_STEPS:
             self._moved = now
+            # A newer host holds back steps of less than half a percent, half a minute in a run of
+            # hours, but not the first step of a bar.
+            if now - self._renewed > SECONDS_OF_A_BAR:
+                self._bar, self._renewed = comfy.utils.ProgressBar(self._total), now
             self._bar.update_absolute(self._done, self._total)
 
     def begin(self, number: int, count: int) -> None:

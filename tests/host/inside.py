@@ -80,6 +80,23 @@ def check_the_picture_is_shown_as_tiles_finish() -> None:
     assert {(kind, picture.size) for kind, picture, _ in previews} == {("JPEG", (162, 120))}
 
 
+def check_a_run_of_hours_moves_the_bar_every_second() -> None:
+    """A newer host holds back steps of less than half a percent."""
+    shown: list[int] = []
+    now, clock = [0.0], pack.host.time
+    pack.host.time = SimpleNamespace(monotonic=lambda: now[0])
+    comfy.utils.set_progress_bar_global_hook(lambda value, *_, **__: shown.append(value))
+    try:
+        progress = pack.host.Progress()
+        for step in range(10):
+            now[0] = 1.1 * step
+            progress.advance(step, 10_000)
+    finally:
+        comfy.utils.set_progress_bar_global_hook(None)
+        pack.host.time = clock
+    assert shown == list(range(10))
+
+
 def check_the_model_is_what_other_packs_expect() -> None:
     model = load()
     assert isinstance(model, ImageModelDescriptor)
@@ -255,6 +272,7 @@ def check_another_architecture_is_measured_once_and_its_room_asked_for() -> None
     torch.manual_seed(0)
     network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
     model = ModelLoader().load_from_state_dict({"params": network.state_dict()})
+    large = torch.rand(1, 120, 140, 3)
     host: Any = sys.modules[f"{pack.__name__}.host"]
     sizes, asked = [], []
     model.model.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-1]))
@@ -262,11 +280,11 @@ def check_another_architecture_is_measured_once_and_its_room_asked_for() -> None
     host.load = lambda patcher, needed=0: asked.append(needed) or load_with(patcher, needed)
     try:
         for _ in range(2):
-            restore(model)
+            restore(model, large)
     finally:
         host.load = load_with
     assert sizes.count(32) == 1
-    assert sizes[-1] == image.shape[2]
+    assert sizes[-1] == large.shape[2]
     by_rule, measured, again = asked
     assert measured == again < by_rule
 
