@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import cache, partial
 from queue import SimpleQueue
@@ -58,16 +58,24 @@ def share(
                 work(part)
                 to_do_here.put(partial(done, part))
 
-    workers = _workers(threads)
-    taking = [workers.submit(take_parts) for _ in range(min(threads, count))]
-    for thread in taking:
+    def begin() -> Future[None]:
+        thread = workers.submit(take_parts)
         thread.add_done_callback(lambda thread: to_do_here.put(thread.result))
+        return thread
+
+    workers = _workers(threads)
+    taking = [begin() for _ in range(min(threads, count))]
     try:
         for _ in range(count + len(taking)):
             to_do_here.get()()
     finally:
         waiting.clear()
         wait(taking)
+        # Or an error would be held by what its own frames hold, and with it all the parts, perhaps
+        # of an image of gigabytes, until garbage is collected.
+        taking.clear()
+        while not to_do_here.empty():
+            to_do_here.get()
 
 
 @cache

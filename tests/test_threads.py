@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -43,6 +45,33 @@ def test_parts_are_worked_on_by_threads_of_one_thread_each(threads: int) -> None
 
     share(work, range(threads), lambda _: None)
     assert found == [1] * threads
+
+
+class Part:
+    """Something large."""
+
+
+@pytest.mark.parametrize("where", ["work", "done", "nowhere"])
+def test_parts_are_let_go_however_it_ends(threads: int, where: str) -> None:
+    """Without waiting for garbage to be collected: an image of 12 megapixels takes gigabytes."""
+    parts = [Part() for _ in range(20)]
+    alive = [weakref.ref(part) for part in parts]
+
+    def fail(wrong: str, _: Part) -> None:
+        if where == wrong:
+            raise Stop
+
+    gc.collect()
+    gc.disable()
+    try:
+        share(partial(fail, "work"), parts, partial(fail, "done"))
+    except Stop:
+        pass
+    finally:
+        parts.clear()
+        left = [part for part in alive if part() is not None]
+        gc.enable()
+    assert left == []
 
 
 class Stop(BaseException):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from swinir_core.images.resize import ENLARGE_MARGIN, enlarge
 from swinir_core.restoration.execution import Job
 from swinir_core.restoration.image_model import Ensemble
 from swinir_core.restoration.inputs import Inputs, check_inputs
+from swinir_core.restoration.peak_memory import PeakMemory
 from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL, Recorder, network
 
@@ -281,3 +284,23 @@ def test_a_result_larger_than_memory_is_refused_before_the_work(color: Restorer)
     frames = torch.zeros(1, 1, 1, 3).expand(10**9, 400, 400, 3)
     with pytest.raises(MemoryError, match=r"images of 800x800 pixels, takes 7680000\.0 GB .* free"):
         color.plan_for(Inputs(frames, None))
+
+
+@pytest.mark.parametrize("mode", ["whole", "tiled"])
+@pytest.mark.parametrize("after", [1, 10, 30])
+def test_a_run_that_is_stopped_leaves_no_tensor(color: Restorer, mode: str, after: int) -> None:
+    """Not even until garbage is collected."""
+    asked = count()
+    gc.collect()
+    gc.disable()
+    try:
+        with PeakMemory() as memory, pytest.raises(Cancelled):
+            color(
+                torch.rand(1, 64, 48, 3),
+                TileSettings(mode, 32, 16),
+                cancelled=lambda: next(asked) >= after,
+            )
+        assert memory.peak > 0
+        assert memory.current == 0
+    finally:
+        gc.enable()
