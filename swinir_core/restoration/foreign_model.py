@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -18,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ..devices import is_out_of_memory
 from ..reports import Report, to_nobody
 from .overlap import pattern
-from .peak_memory import PeakMemory, count_memory
+from .peak_memory import Convolution, PeakMemory, count_memory
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -64,22 +65,28 @@ class _Measured:
 
 @dataclass
 class _Convolution:
-    """What a convolution takes on a CPU, all for a pixel of the image."""
+    """What a convolution takes, in bytes for a pixel of the image."""
 
     alive: float
-    """Bytes of tensors alive with it, input and output among them."""
+    """Of all tensors alive with it, input and output among them."""
 
     given: float
     made: float
-    products: float
+    at_once: float
+    """Pixels of the image that are computed at once, in a strip of larger ones."""
+
+    @classmethod
+    def of(cls, noted: Convolution, pixels: int, device: torch.device) -> _Convolution:
+        """Take what was noted in a run on an image of ``pixels``."""
+        at_once = _STRIP_PRODUCTS * pixels / noted.products if device.type == "cpu" else math.inf
+        return cls(noted.alive / pixels, noted.given / pixels, noted.made / pixels, at_once)
 
     def bytes_for(self, pixels: int) -> float:
         """Bytes alive with the copies of input and output in the layout that kernels want: of the
         larger one, or of both in strips, which are cut and put together besides."""
-        strip = _STRIP_PRODUCTS / self.products
-        if pixels <= strip:
+        if pixels <= self.at_once:
             return (self.alive + max(self.given, self.made)) * pixels
-        return self.alive * pixels + 2 * (self.given + self.made) * strip
+        return self.alive * pixels + 2 * (self.given + self.made) * self.at_once
 
 
 _measured: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype], _Measured]] = (
@@ -157,10 +164,8 @@ class ForeignModel:
                     raise
                 break
             seconds, area = time.monotonic() - started, size[0] * size[1]
-            convolutions = [
-                _Convolution(*(value / area for value in astuple(each)))
-                for each in counter.convolutions.values()
-            ]
+            noted = counter.convolutions.values()
+            convolutions = [_Convolution.of(each, area, device) for each in noted]
             known[device, dtype] = _Measured(steps.count, memory / area, convolutions)
             # A first call also takes the time to get ready, so that no more is tried than pays.
             spent += seconds

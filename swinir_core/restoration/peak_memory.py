@@ -50,8 +50,8 @@ class PeakMemory(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and _key(tensor) not in given:
                 self._count(tensor.untyped_storage())
-        # There are several of one signature; those of gradients give more than one tensor.
-        if "conv" in str(func) and isinstance(result, Tensor):
+        # There are several of this signature, and others of the name, such as those of gradients.
+        if "conv" in str(func) and all(isinstance(it, Tensor) for it in (*args[:2], result)):
             self._note(args[0], args[1], result)
         return result
 

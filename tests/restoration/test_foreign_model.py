@@ -16,7 +16,7 @@ from swinir_core import Cancelled, Restorer, TileSettings
 from swinir_core.reports import to_nobody
 from swinir_core.restoration import foreign_model
 from swinir_core.restoration.foreign_model import ForeignModel
-from swinir_core.restoration.peak_memory import count_memory
+from swinir_core.restoration.peak_memory import Convolution, count_memory
 
 
 def descriptor(**options: Any) -> ImageModelDescriptor:
@@ -57,10 +57,12 @@ def test_memory_is_measured_once_for_all_that_wrap_a_model() -> None:
 
 
 def test_copies_of_a_large_convolution_are_those_of_a_strip() -> None:
-    products = foreign_model._STRIP_PRODUCTS / 100
-    conv = foreign_model._Convolution(alive=8, given=4, made=2, products=products)
+    size = Convolution(alive=800, given=400, made=200, products=foreign_model._STRIP_PRODUCTS)
+    conv = foreign_model._Convolution.of(size, 100, torch.device("cpu"))
     assert conv.bytes_for(100) == (8 + 4) * 100
     assert conv.bytes_for(1000) == 8 * 1000 + 2 * (4 + 2) * 100
+    elsewhere = foreign_model._Convolution.of(size, 100, torch.device("mps"))
+    assert elsewhere.bytes_for(1000) == (8 + 4) * 1000
     measured = foreign_model._Measured(steps=1, peak=10, convolutions=[conv])
     assert measured.bytes_for(100) == 12 * 100
     assert measured.bytes_for(10_000) == 10 * 10_000
