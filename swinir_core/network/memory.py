@@ -59,7 +59,7 @@ def estimate_memory(
 
 @dataclass(frozen=True)
 class Parts:
-    """What has memory in a run, in bytes."""
+    """Bytes of the tensors of a run, by what they hold."""
 
     features: int
     """A feature map of the residual stream."""

@@ -167,8 +167,8 @@ class SwinIR(nn.Module):
         dtype = autocast_dtype(x.device.type) or x.dtype
         sides = [side // config.start_unshuffle for side in x.shape[-2:]]
         features = x.new_empty(1, dtype=dtype).expand(len(x), config.embed_dim, *sides)
-        sweeps = Sweeps(report, self.sweeps)
         keeps_graph = self.keeps_graph(x)
+        sweeps = Sweeps(to_nobody if keeps_graph else report, self.sweeps)
         plan = take_plan(features, config.window_size, keeps_graph, wrapped, sweeps)
         shallow = plan.convolve(self.conv_first, x)
         y = self.reconstruct(self.deep_features(shallow, plan), plan)

@@ -60,12 +60,12 @@ class _Measured:
 
     def bytes_for(self, pixels: int) -> float:
         """Bytes that an image takes, with the copies that convolutions make."""
-        return max(self.peak * pixels, *(each.bytes_for(pixels) for each in self.convolutions), 0.0)
+        return max([self.peak * pixels, *(each.bytes_for(pixels) for each in self.convolutions)])
 
 
 @dataclass
 class _Convolution:
-    """What a convolution takes, in bytes for a pixel of the image."""
+    """Memory of a convolution, in bytes for a pixel of the image."""
 
     alive: float
     """Of all tensors alive with it, input and output among them."""

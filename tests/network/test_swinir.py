@@ -238,6 +238,9 @@ def test_between_long_convolutions_a_run_can_be_stopped(preset: str) -> None:
     network(torch.rand(1, 3, 24, 64), lambda _: seen.append("report"))
     assert seen.count("convolution") >= 3
     assert ("convolution", "convolution") not in pairwise(seen)
+    seen.clear()
+    network(torch.rand(1, 3, 24, 64, requires_grad=True), lambda _: seen.append("report"))
+    assert "report" not in seen  # As its docstring says, where gradients are wanted.
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
