@@ -53,11 +53,36 @@ def main() -> None:
         models.mkdir(parents=True)
         start_host(["--base-directory", folder, "--cpu"])
         load_pack()
-        host = Host()
-        results = []
+        host, results = Host(), list[dict[str, Any]]()
+        picture = gradient_with_noise(*args.size)
+        small = picture[:, : SMALL[1], : SMALL[0]].contiguous()
+
+        def found(**facts: Any) -> None:
+            print(facts, flush=True)
+            results[-1] |= facts
+            write(args, results)  # Of hours of work nothing is lost.
+
         for name in args.models or host.bundled():
-            results.append(measure(host, name, args, models))
-            write(args, results)
+            node, theirs = host.our_node(name), host.their_node(name, models)
+            for warm_up in (node, theirs):
+                warm_up(small[:, :64, :64])
+            results.append({"model": name})
+            found(whole=run(host, node, picture))
+            stops = range(args.stops)
+            found(stops=[stop(host, node, picture, args.within, seed) for seed in stops])
+            if name in args.beside:
+                found(host_whole=run(host, theirs, picture))
+            else:
+                found(small=run(host, node, small), host_small=run(host, theirs, small))
+
+
+def gradient_with_noise(width: int, height: int) -> Tensor:
+    """A picture (1, height, width, 3)."""
+    import torch
+
+    rows = torch.linspace(0, 1, height)[:, None, None]
+    noise = torch.rand(1, height, width, 3, generator=torch.manual_seed(0))
+    return (rows + noise / 8).clamp_(0, 1)
 
 
 def write(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
@@ -151,25 +176,15 @@ class Moments:
         return {"seconds": round(seconds, 3), "after": round(since - self.begun, 1)}
 
 
-def measure(host: Host, name: str, args: argparse.Namespace, models: Path) -> dict[str, Any]:
-    """Measure one model."""
+def run(host: Host, node: Callable[[Tensor], Tensor], picture: Tensor) -> dict[str, Any]:
+    """Run a node once."""
     import psutil
-    import torch
 
-    width, height = args.size
-    rows = torch.linspace(0, 1, height)[:, None, None]
-    picture = (rows + torch.rand(1, height, width, 3, generator=torch.manual_seed(0)) / 8).clamp_(
-        0, 1
-    )
-    small = picture[:, : SMALL[1], : SMALL[0]].contiguous()
-    node = host.our_node(name)
-    node(small[:, :64, :64])
     moments, before = Moments(host), psutil.Process().memory_info().rss
     with moments.noted():
         result = node(picture)
-    found: dict[str, Any] = {
-        "model": name,
-        "result": f"{result.shape[2]}x{result.shape[1]}",
+    return {
+        "size": f"{picture.shape[2]}x{picture.shape[1]}",
         "seconds": round(moments.ended - moments.begun, 1),
         "processor_seconds": round(moments.processor_seconds, 1),
         "grown_megabytes": round((moments.memory - before) / 2**20),
@@ -178,28 +193,6 @@ def measure(host: Host, name: str, args: argparse.Namespace, models: Path) -> di
         "longest_between_steps": moments.longest(moments.steps),
         "longest_between_looks": moments.longest(moments.looks),
     }
-    del result
-    print(found, flush=True)
-    found["stops"] = [
-        stop(host, node, picture, args.within, number) for number in range(args.stops)
-    ]
-    print(found["stops"], flush=True)
-    theirs = host.their_node(name, models)
-    theirs(small[:, :64, :64])
-    seen = picture if name in args.beside else small
-    beside: dict[str, Any] = {"size": f"{seen.shape[2]}x{seen.shape[1]}"}
-    found["beside"] = beside
-    for whose, run in (("host", theirs), ("swinir", node)):
-        if seen is picture and run is node:
-            continue
-        moments, before = Moments(host), psutil.Process().memory_info().rss
-        with moments.noted():
-            run(seen)
-        beside[f"{whose}_seconds"] = round(moments.ended - moments.begun, 1)
-        beside[f"{whose}_processor_seconds"] = round(moments.processor_seconds, 1)
-        beside[f"{whose}_grown_megabytes"] = round((moments.memory - before) / 2**20)
-    print(beside, flush=True)
-    return found
 
 
 def stop(
