@@ -1,4 +1,4 @@
-"""Threads of a CPU that own their work: windows, strips or tiles, one thread of arithmetic each.
+"""Threads of a CPU that own their work: windows, strips or tiles.
 
 Where threads share every operator, each operator waits for the slowest of them, and on a busy
 machine that is one which the system has put aside. Parts of the work that need nothing of each
@@ -9,18 +9,29 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import cache, partial
 from queue import SimpleQueue
-from threading import Barrier, RLock
-from typing import Any, TypeVar
+from threading import Barrier, Event, RLock
+from time import monotonic
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 Part = TypeVar("Part")
+
+_Tell: TypeAlias = Callable[[float], None]
+"""Called with the part of a call that is done, 0 to 1; ends the call by what it raises."""
+
+_ToCaller: TypeAlias = Callable[[Callable[[], object]], None]
+"""Has the thread that shares its work call a function, without waiting for it; ends the work on a
+part where all of it is to end."""
+
+_SECONDS_BETWEEN_REPORTS = 0.05
+"""Of one call: each report wakes the thread that hears it."""
 
 
 def share(
@@ -38,15 +49,63 @@ def share(
 
     Raises what ``work`` or ``done`` raise, once no thread works any more; parts may be left over.
     """
+    _share(lambda part, _: work(part), parts, done)
+
+
+def share_calls(calls: Sequence[Callable[[_Tell], object]], report: _Tell) -> None:
+    """Make long calls side by side, which divide the threads that PyTorch computes with here.
+
+    Args:
+        calls: Called like the ``work`` of ``share``, but for the number of threads; each reports
+            how far it is, and lets pass what that raises.
+        report: Called here with the part of all calls that is done. What it raises ends them.
+
+    Raises what a call or ``report`` raises, once no call goes on.
+    """
+    reached = [0.0] * len(calls)
+
+    def reach(number: int, part: float) -> None:
+        reached[number] = part
+        report(sum(reached) / len(calls))
+
+    def make(number: int, to_caller: _ToCaller) -> None:
+        due = monotonic()
+
+        def tell(part: float) -> None:
+            nonlocal due
+            if monotonic() >= due:
+                due = monotonic() + _SECONDS_BETWEEN_REPORTS
+                to_caller(partial(reach, number, part))
+
+        calls[number](tell)
+
+    each = max(torch.get_num_threads() // max(len(calls), 1), 1)
+    _share(make, range(len(calls)), lambda number: reach(number, 1), each)
+
+
+def _share(
+    work: Callable[[Part, _ToCaller], object],
+    parts: Iterable[Part],
+    done: Callable[[Part], object],
+    each: int = 1,
+) -> None:
+    """``share``, with work that may have the caller do something before a part is done, by workers
+    of ``each`` threads of PyTorch's."""
     waiting = deque(parts)
-    count, threads = len(waiting), torch.get_num_threads()
-    if min(count, threads) < 2:
+    threads = torch.get_num_threads()
+    at_work = min(len(waiting), threads)
+    if at_work < 2:
         for part in waiting:
-            work(part)
+            work(part, _call)
             done(part)
         return
-    as_here = _modes_of_caller()
+    as_here, ended = _modes_of_caller(), Event()
     to_do_here: SimpleQueue[Callable[[], object]] = SimpleQueue()
+
+    def to_caller(call: Callable[[], object]) -> None:
+        if ended.is_set():
+            raise _Ended
+        to_do_here.put(call)
 
     def take_parts() -> None:
         with as_here():
@@ -55,20 +114,29 @@ def share(
                     part = waiting.popleft()
                 except IndexError:  # Another thread has taken the last.
                     return
-                work(part)
+                work(part, to_caller)
                 to_do_here.put(partial(done, part))
 
     def begin() -> Future[None]:
         thread = workers.submit(take_parts)
-        thread.add_done_callback(lambda thread: to_do_here.put(thread.result))
+        thread.add_done_callback(lambda thread: to_do_here.put(partial(end, thread)))
         return thread
 
-    workers = _workers(threads)
-    taking = [begin() for _ in range(min(threads, count))]
+    def end(thread: Future[None]) -> None:
+        nonlocal at_work
+        at_work -= 1
+        try:
+            thread.result()
+        finally:
+            del thread  # Or its error would be held by its own traceback.
+
+    workers = _workers(threads // each, each, threads)
+    taking = [begin() for _ in range(at_work)]
     try:
-        for _ in range(count + len(taking)):
+        while at_work:
             to_do_here.get()()
     finally:
+        ended.set()
         waiting.clear()
         wait(taking)
         # Or an error would be held by what its own frames hold, and with it all the parts, perhaps
@@ -78,18 +146,27 @@ def share(
             to_do_here.get()
 
 
+def _call(function: Callable[[], object]) -> None:
+    function()
+
+
+class _Ended(BaseException):
+    """Ends the work on a part whose result nobody waits for."""
+
+
 @cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    """Threads in which PyTorch computes with one thread; the caller keeps its number of them."""
-    begun = Barrier(threads + 1)
+def _workers(count: int, each: int, threads: int) -> ThreadPoolExecutor:
+    """Threads in which PyTorch computes with ``each`` threads; the caller's number of them stays
+    ``threads``."""
+    begun = Barrier(count + 1)
 
     def begin() -> None:
         torch.get_num_threads()  # Or the first operator sets the number of the process.
-        torch.set_num_threads(1)
+        torch.set_num_threads(each)
         begun.wait()
 
-    workers = ThreadPoolExecutor(threads, "swinir")
-    for _ in range(threads):
+    workers = ThreadPoolExecutor(count, "swinir")
+    for _ in range(count):
         workers.submit(begin)
     begun.wait()
     # Every thread has a number of its own; those to come take the last one that was set.

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from swinir_core.restoration.peak_memory import PeakMemory
-from swinir_core.threads import _workers, share
+from swinir_core.threads import _workers, share, share_calls
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -103,6 +103,46 @@ def test_what_is_raised_passes_when_nobody_works_any_more(
     assert (raised.value, working) == (error, set())
     assert len(worked) < 1000
     share(worked.append, range(10), lambda _: None)  # The threads are there for others.
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_calls_divide_the_threads_and_report_here(threads: int, count: int) -> None:
+    told, found = [], []
+
+    def call(report: Callable[[float], None]) -> None:
+        found.append(torch.get_num_threads())
+        for part in (0.25, 0.5, 1):
+            report(part)
+
+    share_calls([call] * count, lambda part: told.append((part, threading.get_ident())))
+    assert found == [max(threads // max(count, 1), 1)] * count
+    assert told == sorted(told)
+    assert told[-1:] == [(1, threading.get_ident())] * bool(count)
+    assert {thread for _, thread in told} <= {threading.get_ident()}
+
+
+@pytest.mark.parametrize("error", [ValueError("of a call"), KeyboardInterrupt(), Stop()])
+@pytest.mark.parametrize("where", ["call", "report"])
+def test_an_error_ends_calls_that_go_on(threads: int, error: BaseException, where: str) -> None:
+    going_on = set()
+
+    def call(number: int, report: Callable[[float], None]) -> None:
+        going_on.add(number)
+        try:
+            while True:  # Until something raises.
+                report(0.5)
+                if (where == "call" and number == 1) or len(going_on) == 1 == threads:
+                    raise error
+        finally:
+            going_on.discard(number)
+
+    def heard(_: float) -> None:
+        if where == "report":
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        share_calls([partial(call, number) for number in range(3)], heard)
+    assert (raised.value, going_on) == (error, set())
 
 
 def modes() -> tuple[bool, bool, bool, torch.dtype]:

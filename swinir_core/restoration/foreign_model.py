@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..devices import is_out_of_memory
 from ..reports import Report, to_nobody
+from ..threads import share_calls
 from .overlap import pattern
 from .peak_memory import Convolution, PeakMemory, count_memory
 
@@ -57,6 +58,8 @@ class _Measured:
     """Bytes of tensors alive at once, for a pixel of the image."""
 
     convolutions: list[_Convolution]
+    keeps_state: bool
+    """True where the call changed the model, so that two calls at once would disturb each other."""
 
     def bytes_for(self, pixels: int) -> float:
         """Bytes that an image takes, with the copies that convolutions make."""
@@ -106,16 +109,16 @@ _log = logging.getLogger(__name__)
 class ForeignModel:
     """An ``ImageModel`` that calls a spandrel descriptor of any architecture.
 
-    Nothing is known of its layers. So it is given single images, its memory is measured before
-    tiles are planned, and it reports after every operation of PyTorch's, within large convolutions
-    as well. The descriptor itself pads to the sizes it needs.
+    Nothing is known of its layers. So its memory is measured before tiles are planned, and it
+    reports after every operation of PyTorch's, within large convolutions as well. The descriptor
+    itself pads to the sizes it needs, and is given single images: on a CPU one to each thread, for
+    operators that threads share wait for the slowest of them.
 
     The weights, which others may use too, stay as they are: in half precision PyTorch casts them
     as it goes (``torch.autocast``). Where float16 does not hold the numbers of a model it is run in
     float32 from then on.
     """
 
-    batches = False
     tile_pixels = 512**2
     """As in ComfyUI's own node: larger tiles would compute a tenth fewer pixels at most, and take
     more memory and longer to stop."""
@@ -147,11 +150,11 @@ class ForeignModel:
         self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /
     ) -> bool:
         """Run the model on images of growing size and keep what memory they take."""
-        dtype = self._used(dtype)
-        known = _measured.setdefault(self.descriptor.model, {})
+        dtype, model = self._used(dtype), self.descriptor.model
+        known = _measured.setdefault(model, {})
         if (device, dtype) in known:
             return False
-        spent = 0.0
+        spent, before = 0.0, _State(model)
         for side in _MEASURED_SIDES:
             started = time.monotonic()
             size = self._padded(side, side)
@@ -166,7 +169,9 @@ class ForeignModel:
             seconds, area = time.monotonic() - started, size[0] * size[1]
             noted = counter.convolutions.values()
             convolutions = [_Convolution.of(each, area, device) for each in noted]
-            known[device, dtype] = _Measured(steps.count, memory / area, convolutions)
+            known[device, dtype] = _Measured(
+                steps.count, memory / area, convolutions, keeps_state=before != _State(model)
+            )
             # A first call also takes the time to get ready, so that no more is tried than pays.
             spent += seconds
             allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
@@ -181,13 +186,22 @@ class ForeignModel:
     ) -> int:
         """Estimate bytes from what was measured; before that by ComfyUI's rule, which knows the
         size of the input and the scale."""
-        dtype = self._used(dtype)
         height, width = self._padded(height, width)
         pixels = batch * height * width
-        if measured := _measured.get(self.descriptor.model, {}).get((device, dtype)):
+        if measured := self._measured(dtype, device):
             kept = _KEPT if device.type == "cpu" else 0
             return int(_MARGIN * measured.bytes_for(pixels)) + kept
-        return pixels * 3 * dtype.itemsize * self.scale * _BYTES_PER_VALUE
+        return pixels * 3 * self._used(dtype).itemsize * self.scale * _BYTES_PER_VALUE
+
+    def at_once(self, _: int, dtype: torch.dtype, device: torch.device, wanted: int | None) -> int:
+        """Find how many images are run side by side: none where a call may disturb another, through
+        what it changes of the model or through the hook that looks for overflows of float16."""
+        measured = self._measured(dtype, device)
+        disturbing = measured is None or measured.keeps_state or self._used(dtype) == torch.float16
+        if device.type != "cpu" or disturbing:
+            return 1
+        threads = torch.get_num_threads()
+        return min(wanted or threads, threads)
 
     def wrapping(self, *_: object) -> None:
         """Return no call: what lies beyond the edges of an architecture is not known."""
@@ -196,9 +210,23 @@ class ForeignModel:
         return nullcontext()
 
     def __call__(self, x: Tensor, report: Report = to_nobody, /) -> Tensor:
-        """Restore (1, C, H, W) to (1, C, scale * H, scale * W) in 0..1."""
-        measured = _measured.get(self.descriptor.model, {}).get((x.device, self._used(x.dtype)))
-        return self._run(x, _Steps(report, measured.steps if measured else None))
+        """Restore (B, C, H, W) to (B, C, scale * H, scale * W) in 0..1."""
+        measured = self._measured(x.dtype, x.device)
+        expected = measured.steps if measured else None
+        if len(x) == 1:
+            return self._run(x, _Steps(report, expected))
+        out = x.new_empty(*x.shape[:2], *(self.scale * side for side in x.shape[2:]))
+
+        def restore(image: Tensor, result: Tensor, report: Report) -> None:
+            result.copy_(self._run(image, _Steps(report, expected)))
+
+        images = zip(x.split(1), out.split(1), strict=True)
+        share_calls([partial(restore, *image) for image in images], report)
+        return out
+
+    def _measured(self, dtype: torch.dtype, device: torch.device) -> _Measured | None:
+        """What is known of runs on inputs of ``dtype``."""
+        return _measured.get(self.descriptor.model, {}).get((device, self._used(dtype)))
 
     def _used(self, dtype: torch.dtype) -> torch.dtype:
         """The type that inputs of ``dtype`` are run in."""
@@ -241,6 +269,36 @@ class ForeignModel:
         """The size to which the descriptor pads an image."""
         right, bottom = self.descriptor.size_requirements.get_padding(width, height)
         return height + bottom, width + right
+
+
+class _State:
+    """All that the modules of a model hold, to tell whether something of it was changed since.
+
+    Equal where they hold the same objects, in lists and dictionaries as well, and the tensors were
+    not written to.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.objects: list[object] = []
+        """Held, so that no other object takes the place of one in memory."""
+
+        self.marks: list[int] = []
+        for module in model.modules():
+            # Descriptors put their model into evaluation mode as they are called.
+            self._add({name: it for name, it in vars(module).items() if name != "training"})
+
+    def _add(self, held: object) -> None:
+        if isinstance(held, (dict, list, tuple)):
+            for each in held.values() if isinstance(held, dict) else held:
+                self._add(each)
+            return
+        self.objects.append(held)
+        self.marks.append(id(held))
+        if isinstance(held, Tensor) and not held.is_inference():
+            self.marks.append(held._version)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _State) and self.marks == other.marks
 
 
 class _Steps(TorchFunctionMode):

@@ -43,11 +43,6 @@ class ImageModel(Protocol):
         ...
 
     @property
-    def batches(self) -> bool:
-        """Permission to pass several images to a call; without it calls are given one image."""
-        ...
-
-    @property
     def tile_pixels(self) -> float:
         """Input pixels of a tile beyond which nothing is gained; infinite where a whole image is
         best."""
@@ -91,6 +86,18 @@ class ImageModel(Protocol):
         """
         ...
 
+    def at_once(
+        self, pixels: int, dtype: torch.dtype, device: torch.device, wanted: int | None, /
+    ) -> int:
+        """Find how many images a call may be given, at most.
+
+        Args:
+            pixels: Input pixels of each.
+            dtype, device: Of the inputs.
+            wanted: What the user wants; ``None`` for as many as make it faster.
+        """
+        ...
+
     def reusing_plans(self) -> AbstractContextManager[None]:
         """Let calls within the context keep what depends on the image size only.
 
@@ -113,7 +120,7 @@ class ImageModel(Protocol):
         """Restore images.
 
         Args:
-            x: (B, in_channels, H, W) in 0..1; B is 1 unless ``batches``.
+            x: (B, in_channels, H, W) in 0..1; B is at most ``at_once``.
             report: Called from within, several times a second, with the part of the call that is
                 done as far as it is known; a model that is made of others hands it down to them. It
                 may raise, which ends the call: that is how a run is stopped.
@@ -136,7 +143,6 @@ class Wrapper:
         self.scale = model.scale
         self.in_channels = model.in_channels
         self.alignment = model.alignment
-        self.batches = model.batches
         self.tile_pixels = model.tile_pixels
 
     def half_types(self, device: torch.device, /) -> tuple[torch.dtype, ...]:
@@ -146,6 +152,11 @@ class Wrapper:
         self, dtype: torch.dtype, device: torch.device, pixels: int, report: Report, /
     ) -> bool:
         return self.model.measure(dtype, device, pixels, report)
+
+    def at_once(
+        self, pixels: int, dtype: torch.dtype, device: torch.device, wanted: int | None, /
+    ) -> int:
+        return self.model.at_once(pixels, dtype, device, wanted)
 
     def reusing_plans(self) -> AbstractContextManager[None]:
         return self.model.reusing_plans()

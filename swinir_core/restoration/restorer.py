@@ -26,20 +26,13 @@ from .planning import RunPlan, place_tiles, select_tiles
 from .tiles import Tile, TilePlan, TileSettings
 from .transparency import has_alpha, limit_alpha, spread_colors
 
-CPU_PIXELS_AT_ONCE = 2**13
-"""Input pixels up to which small tiles are run together on a CPU. Frames of 16x16 are three times
-as fast for it and those of 32x32 1.4 times; from 64x64 on nothing is gained."""
-
-GPU_PIXELS_AT_ONCE = 2**18
-"""Input pixels up to which tiles are run together on other devices; chosen, not measured."""
-
-_MOST_TOGETHER = 64
-"""Frames of a video, however small they are."""
+_FRAME_PIXELS, _MOST_FRAMES = 2**18, 64
+"""Of a video that are read at once: pixels, unless one frame has more, and frames."""
 
 
 def most_together(height: int, width: int) -> int:
     """Find how many frames of this size are read to be run together, at most."""
-    return min(max(GPU_PIXELS_AT_ONCE // (height * width), 1), _MOST_TOGETHER)
+    return min(max(_FRAME_PIXELS // (height * width), 1), _MOST_FRAMES)
 
 
 class Restorer:
@@ -321,9 +314,8 @@ class Restorer:
         placed = self._place((height, width), settings, overlap, fits)
         size, is_cut = placed.largest, len(placed) > 1
         count = sum(tile.size == size for tile in placed) if is_cut else batch * single
-        pixels_at_once = CPU_PIXELS_AT_ONCE if on_cpu else GPU_PIXELS_AT_ONCE
-        most = settings.at_once or pixels_at_once // math.prod(size)
-        at_once = max(min(count, most), 1) if self.model.batches else 1
+        most = self.model.at_once(math.prod(size), self.dtype, self.device, settings.at_once)
+        at_once = max(min(count, most), 1)
         while at_once > 1 and not fits(*size, at_once):
             at_once //= 2
         return RunPlan(

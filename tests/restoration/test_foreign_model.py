@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from threading import Barrier, get_ident
 from typing import Any
 
 import pytest
@@ -11,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from spandrel import ImageModelDescriptor, ModelLoader, SizeRequirements
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+from torch import Tensor, nn
 
 from swinir_core import Cancelled, Restorer, TileSettings
 from swinir_core.reports import to_nobody
 from swinir_core.restoration import foreign_model
 from swinir_core.restoration.foreign_model import ForeignModel
-from swinir_core.restoration.peak_memory import Convolution, count_memory
+from swinir_core.restoration.peak_memory import Convolution, PeakMemory, count_memory
 
 
 def descriptor(**options: Any) -> ImageModelDescriptor:
@@ -27,13 +30,85 @@ def descriptor(**options: Any) -> ImageModelDescriptor:
     return model
 
 
-def test_its_images_are_restored_one_by_one() -> None:
-    model, images = descriptor(), torch.rand(3, 12, 20, 3)
-    sizes = []
-    model.model.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
-    result = Restorer(ForeignModel(model), "cpu", torch.float32)(images)
-    assert sizes[-3:] == [(1, 3, 12, 20)] * 3
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_call_is_given_one_image_and_two_threads_make_two() -> None:
+    model, images, sizes, makers = descriptor(), torch.rand(3, 12, 20, 3), [], set()
+    restore = Restorer(ForeignModel(model), "cpu", torch.float32)
+    assert restore.plan(12, 20, batch=3).at_once == 1  # Nothing was measured yet.
+    restore(images)
+    both = Barrier(2, timeout=20)  # Breaks unless two calls wait here.
+
+    def made(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        sizes.append(tuple(inputs[0].shape))
+        if len(sizes) < 3:
+            both.wait()
+            makers.add((get_ident(), torch.get_num_threads()))
+
+    model.model.register_forward_pre_hook(made)
+    told, here = [], set()
+
+    def progress(*pixels: int) -> None:
+        told.append(pixels)
+        here.add(get_ident())
+
+    result = restore(images, progress=progress)
+    assert sizes == [(1, 3, 12, 20)] * 3
+    assert [count for _, count in makers] == [1, 1]
+    assert (here, told, told[-1]) == ({get_ident()}, sorted(told), (720, 720))
     assert torch.allclose(result, model(images.movedim(-1, 1)).movedim(1, -1), atol=1e-6)
+    with PeakMemory() as memory:
+        restore(images[:2])
+    assert memory.peak <= restore.plan(12, 20, batch=2).memory
+
+
+STATE: dict[str, Callable[[Any], object]] = {
+    "nothing": lambda body: None,
+    "a number": lambda body: setattr(body, "calls", body.calls + 1),
+    "another tensor": lambda body: setattr(body, "mask", torch.ones(1)),
+    "the numbers of a tensor": lambda body: body.mask.add_(1),
+    "a table": lambda body: body.table.update(size=3),
+    "a list within": lambda body: body.table["list"].append(3),
+}
+
+
+@pytest.mark.parametrize("what", STATE)
+@pytest.mark.usefixtures("two_threads")
+def test_a_model_that_changes_itself_is_called_once_at_a_time(what: str) -> None:
+    model = descriptor()
+    body: Any = model.model.body
+    body.calls, body.mask, body.table = 0, torch.zeros(1), {"list": []}
+    model.model.register_forward_hook(lambda *_: STATE[what](body) and None)
+    restore = Restorer(ForeignModel(model), "cpu", torch.float32)
+    restore(torch.rand(1, 8, 8, 3))
+    assert restore.plan(8, 8, batch=5).at_once == (2 if what == "nothing" else 1)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    ("dtype", "tiles", "at_once"),
+    [
+        (torch.float32, TileSettings(at_once=1), 1),
+        (torch.float32, TileSettings(at_once=4), 2),
+        (torch.float32, TileSettings(memory_budget=foreign_model._KEPT + 2**20), 1),
+        (torch.bfloat16, TileSettings(), 2),
+        (torch.float16, TileSettings(), 1),
+    ],
+)
+def test_as_many_are_run_side_by_side_as_fit_and_may(
+    dtype: torch.dtype, tiles: TileSettings, at_once: int
+) -> None:
+    restore = Restorer(ForeignModel(descriptor()), "cpu", dtype)
+    restore(torch.rand(1, 8, 8, 3))
+    assert restore.plan(64, 64, tiles, batch=5).at_once == at_once
 
 
 def test_memory_grows_with_the_input() -> None:
@@ -63,7 +138,7 @@ def test_copies_of_a_large_convolution_are_those_of_a_strip() -> None:
     assert conv.bytes_for(1000) == 8 * 1000 + 2 * (4 + 2) * 100
     elsewhere = foreign_model._Convolution.of(size, 100, torch.device("mps"))
     assert elsewhere.bytes_for(1000) == (8 + 4) * 1000
-    measured = foreign_model._Measured(steps=1, peak=10, convolutions=[conv])
+    measured = foreign_model._Measured(steps=1, peak=10, convolutions=[conv], keeps_state=False)
     assert measured.bytes_for(100) == 12 * 100
     assert measured.bytes_for(10_000) == 10 * 10_000
 

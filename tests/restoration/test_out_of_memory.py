@@ -12,7 +12,8 @@ from skimage import data
 from torch import Tensor, nn
 
 from swinir_core import Restorer, SwinIR, SwinIRConfig, TileSettings
-from swinir_core.restoration import execution, restorer
+from swinir_core.network import swinir
+from swinir_core.restoration import execution
 from swinir_core.restoration.execution import release_cached_memory
 from tests.support.models import PretendModel
 from tests.support.reference import network
@@ -101,7 +102,7 @@ def test_fewer_frames_at_once_before_smaller_tiles() -> None:
 
 
 def test_fewer_tiles_at_once_before_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 4 * 32**2)
+    monkeypatch.setattr(swinir, "CPU_PIXELS_AT_ONCE", 4 * 32**2)
     tiles = TileSettings("tiled", 32, 16)
     image = photograph(64, 32)[None]
     model = Limited(most_pixels=2 * 32**2)
@@ -118,7 +119,7 @@ def test_a_failure_at_any_step_changes_no_result(
     tiles: TileSettings, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps are the calls of the network, counting those that repeat what failed."""
-    monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", at_once * 40 * 64)
+    monkeypatch.setattr(swinir, "CPU_PIXELS_AT_ONCE", at_once * 40 * 64)
     image = photograph(40, 64)
     images = torch.stack([image, image.flip(0), torch.rand(40, 64, 3)])
     complete = Limited()

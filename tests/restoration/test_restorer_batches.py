@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swinir_core import Restorer, TileSettings, estimate_memory
-from swinir_core.restoration import restorer
+from swinir_core.network import swinir
+from swinir_core.network.swinir import CPU_PIXELS_AT_ONCE
 from swinir_core.restoration.peak_memory import PeakMemory
-from swinir_core.restoration.restorer import CPU_PIXELS_AT_ONCE
 from tests.support.reference import GRAY, SMALL, Recorder, network
 
 
@@ -34,7 +34,7 @@ def test_channels_are_run_together_by_a_gray_model() -> None:
 
 
 def test_equal_tiles_of_a_frame_are_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 5 * 32**2)
+    monkeypatch.setattr(swinir, "CPU_PIXELS_AT_ONCE", 5 * 32**2)
     model = Recorder(SMALL)
     Restorer(model)(torch.rand(2, 52, 52, 3), TileSettings("tiled", 32, 8))
     # 52 pixels are 32 and 28, eight of them shared.
@@ -71,7 +71,8 @@ def test_tiles_may_be_rectangular() -> None:
 
 def test_a_model_that_takes_no_batches_is_run_one_by_one() -> None:
     class Foreign(Recorder):
-        batches = False
+        def at_once(self, *_: object) -> int:
+            return 1
 
     model = Foreign(SMALL)
     Restorer(model)(torch.rand(3, 8, 8, 3))
@@ -103,9 +104,9 @@ def test_together_as_one_by_one(
     images = torch.rand(batch, height, width, channels)
     tiles = TileSettings(mode, 32, overlap)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(restorer, "CPU_PIXELS_AT_ONCE", at_once * 32**2)
+        patch.setattr(swinir, "CPU_PIXELS_AT_ONCE", at_once * 32**2)
         together = restore(images, tiles)
-        patch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 1)
+        patch.setattr(swinir, "CPU_PIXELS_AT_ONCE", 1)
         one_by_one = torch.cat([restore(image[None], tiles) for image in images])
     assert torch.allclose(together, one_by_one, rtol=0, atol=1e-6)
 
@@ -115,7 +116,7 @@ def test_together_as_one_by_one(
 def test_more_frames_take_no_more_memory_beside_the_result(
     color: Restorer, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restorer, "CPU_PIXELS_AT_ONCE", 2 * 48**2)
+    monkeypatch.setattr(swinir, "CPU_PIXELS_AT_ONCE", 2 * 48**2)
     tiles = TileSettings(mode, 48, 16)
     growth = []
     for batch in (1, 8) if mode == "whole" else (2, 8):

@@ -14,7 +14,6 @@ class PretendModel:
 
     in_channels = 3
     alignment = 1
-    batches = False
     tile_pixels = math.inf
 
     def __init__(self, scale: int = 1) -> None:
@@ -31,6 +30,9 @@ class PretendModel:
 
     def measure(self, *_: object) -> bool:
         return False
+
+    def at_once(self, *_: object) -> int:
+        return 1
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
