@@ -49,7 +49,7 @@ OTHERS = [
 ]
 """Those that it is judged by."""
 
-FILE_SIZES = [(1, 96, 96), (1, 128, 192), (1, 256, 256), (1, 300, 220)]
+FILE_SIZES = [(1, 96, 96), (1, 128, 192), (1, 256, 256), (1, 300, 220), (2, 128, 128)]
 """Of models of other architectures."""
 
 

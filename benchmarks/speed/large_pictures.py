@@ -48,6 +48,8 @@ def main() -> None:
     add("--within", type=float, default=30, metavar="SECONDS", help="moments of the stops")
     add("--json", metavar="FILE.json")
     args = parser.parse_args()
+    arguments = [Path(text).name if "/" in text else text for text in sys.argv[1:]]
+    command = shlex.join(["python", "benchmarks/speed/large_pictures.py", *arguments])
     with TemporaryDirectory() as folder:
         models = Path(folder) / "models" / "upscale_models"
         models.mkdir(parents=True)
@@ -60,7 +62,8 @@ def main() -> None:
         def found(**facts: Any) -> None:
             print(facts, flush=True)
             results[-1] |= facts
-            write(args, results)  # Of hours of work nothing is lost.
+            if args.json:  # Of hours of work nothing is lost.
+                write(args.json, command, results)
 
         for name in args.models or host.bundled():
             node, theirs = host.our_node(name), host.their_node(name, models)
@@ -85,22 +88,18 @@ def gradient_with_noise(width: int, height: int) -> Tensor:
     return (rows + noise / 8).clamp_(0, 1)
 
 
-def write(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+def write(path: str, command: str, results: list[dict[str, Any]]) -> None:
     """Write what is there so far."""
     import torch
 
-    if not args.json:
-        return
     describe, output = (
         importlib.import_module(f"{PACK}.swinir_core.{name}")
         for name in ("benchmark.machine", "cli.output")
     )
-    arguments = [Path(text).name if "/" in text else text for text in sys.argv[1:]]
-    command = ["python", "benchmarks/speed/large_pictures.py", *arguments]
     facts = describe.describe(torch.device("cpu"))
     version = importlib.import_module("comfyui_version").__version__
     facts["versions"] = {"comfyui": version, **facts["versions"]}
-    output.write_json(args.json, {"command": shlex.join(command), **facts, "results": results})
+    output.write_json(path, {"command": command, **facts, "results": results})
 
 
 class Host:

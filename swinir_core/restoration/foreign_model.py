@@ -33,10 +33,16 @@ _MARGIN = 1.1
 """
 
 _KEPT = 32 * 2**20
-"""Bytes that libraries and the heap keep for themselves."""
+"""Bytes that libraries keep for themselves."""
 
-_MEASURED_SIDES = (32, 64, 128)
-"""Sides of the images on which memory is measured, as many as there is time for."""
+_HEAP = 1.35
+_MAPPED = 32 * 2**20
+"""Times the bytes of tensors that lie on the heap of a CPU, which leaves gaps; the system maps
+larger ones than these bytes by themselves."""
+
+_MEASURED_SIDES = (32, 80, 128)
+"""Sides of the images on which memory is measured, as many as there is time for. Not 64: for that
+size many networks have masks that they were built with, and make them anew for all others."""
 
 _STRIP_PRODUCTS = 2**32
 """Products of numbers in a strip of a convolution on a CPU: about a tenth of a second on one core,
@@ -54,16 +60,19 @@ class _Measured:
     steps: int
     """Operations of one call, of which larger images take about as many."""
 
-    peak: float
-    """Bytes of tensors alive at once, for a pixel of the image."""
+    tensors: list[float]
+    """Bytes of each tensor alive where they take most, for a pixel of the image."""
 
     convolutions: list[_Convolution]
     keeps_state: bool
     """True where the call changed the model, so that two calls at once would disturb each other."""
 
-    def bytes_for(self, pixels: int) -> float:
-        """Bytes that an image takes, with the copies that convolutions make."""
-        return max([self.peak * pixels, *(each.bytes_for(pixels) for each in self.convolutions)])
+    def bytes_for(self, pixels: int, heap: float) -> float:
+        """Bytes that an image takes, with the copies that convolutions make, and ``heap`` times
+        those of tensors on the heap."""
+        tensors = (each * pixels for each in self.tensors)
+        alive = sum(each * heap if each < _MAPPED else each for each in tensors)
+        return max(alive, *(each.bytes_for(pixels) for each in self.convolutions), 0)
 
 
 @dataclass
@@ -155,7 +164,7 @@ class ForeignModel:
         if (device, dtype) in known:
             return False
         spent, before = 0.0, _State(model)
-        for side in _MEASURED_SIDES:
+        for side, following in zip(_MEASURED_SIDES, (*_MEASURED_SIDES[1:], math.inf), strict=True):
             started = time.monotonic()
             size = self._padded(side, side)
             x = pattern(self.in_channels, max(size)).to(device, dtype)
@@ -168,14 +177,15 @@ class ForeignModel:
                 break
             seconds, area = time.monotonic() - started, size[0] * size[1]
             noted = counter.convolutions.values()
+            tensors = [each / area for each in counter.at_peak or [memory]]
             convolutions = [_Convolution.of(each, area, device) for each in noted]
             known[device, dtype] = _Measured(
-                steps.count, memory / area, convolutions, keeps_state=before != _State(model)
+                steps.count, tensors, convolutions, keeps_state=before != _State(model)
             )
             # A first call also takes the time to get ready, so that no more is tried than pays.
             spent += seconds
             allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
-            if spent + 4 * seconds > allowed:
+            if spent + seconds * following**2 / area > allowed:
                 break
         if self._used(dtype) != dtype:
             self.measure(self._used(dtype), device, pixels, report)
@@ -186,12 +196,11 @@ class ForeignModel:
     ) -> int:
         """Estimate bytes from what was measured; before that by ComfyUI's rule, which knows the
         size of the input and the scale."""
-        height, width = self._padded(height, width)
-        pixels = batch * height * width
+        pixels = math.prod(self._padded(height, width))
         if measured := self._measured(dtype, device):
-            kept = _KEPT if device.type == "cpu" else 0
-            return int(_MARGIN * measured.bytes_for(pixels)) + kept
-        return pixels * 3 * self._used(dtype).itemsize * self.scale * _BYTES_PER_VALUE
+            heap, kept = (_HEAP, _KEPT) if device.type == "cpu" else (1, 0)
+            return int(_MARGIN * batch * measured.bytes_for(pixels, heap)) + kept
+        return batch * pixels * 3 * self._used(dtype).itemsize * self.scale * _BYTES_PER_VALUE
 
     def at_once(self, _: int, dtype: torch.dtype, device: torch.device, wanted: int | None) -> int:
         """Find how many images are run side by side: none where a call may disturb another, through

@@ -37,10 +37,13 @@ class PeakMemory(TorchDispatchMode):
         super().__init__()
         self.current = 0
         self.peak = 0
+        self.at_peak: list[int] = []
+        """Bytes of each storage that was alive at the peak."""
+
         self.convolutions: dict[tuple[int, ...], Convolution] = {}
         """By the shape of its weights: the one at which most was alive."""
 
-        self._alive: set[int] = set()
+        self._alive: dict[int, int] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -65,14 +68,14 @@ class PeakMemory(TorchDispatchMode):
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         if storage._cdata not in self._alive:
-            self._alive.add(storage._cdata)
+            self._alive[storage._cdata] = storage.nbytes()
             self.current += storage.nbytes()
-            self.peak = max(self.peak, self.current)
-            weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+            if self.current > self.peak:
+                self.peak, self.at_peak = self.current, [*self._alive.values()]
+            weakref.finalize(storage, self._freed, storage._cdata)
 
-    def _freed(self, key: int, size: int) -> None:
-        self.current -= size
-        self._alive.remove(key)
+    def _freed(self, key: int) -> None:
+        self.current -= self._alive.pop(key)
 
 
 def _key(tensor: torch.Tensor) -> int:

@@ -122,9 +122,9 @@ def test_memory_is_measured_once_for_all_that_wrap_a_model() -> None:
     model, calls, cpu = descriptor(), [], torch.device("cpu")
     model.model.register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].shape[-1]))
     assert ForeignModel(model).measure(torch.float32, cpu, 10**9, to_nobody)
-    assert calls == [32, 64, 128]
+    assert calls == [32, 80, 128]
     assert not ForeignModel(model).measure(torch.float32, cpu, 10**9, to_nobody)
-    assert calls == [32, 64, 128]
+    assert calls == [32, 80, 128]
     x = torch.rand(1, 3, 300, 200)
     needed, _ = count_memory(lambda: model(x), cpu)
     estimate = ForeignModel(model).estimate_memory(300, 200, torch.float32, cpu)
@@ -138,15 +138,22 @@ def test_copies_of_a_large_convolution_are_those_of_a_strip() -> None:
     assert conv.bytes_for(1000) == 8 * 1000 + 2 * (4 + 2) * 100
     elsewhere = foreign_model._Convolution.of(size, 100, torch.device("mps"))
     assert elsewhere.bytes_for(1000) == (8 + 4) * 1000
-    measured = foreign_model._Measured(steps=1, peak=10, convolutions=[conv], keeps_state=False)
-    assert measured.bytes_for(100) == 12 * 100
-    assert measured.bytes_for(10_000) == 10 * 10_000
+    measured = foreign_model._Measured(1, [6, 4], convolutions=[conv], keeps_state=False)
+    assert measured.bytes_for(100, 1) == 12 * 100
+    assert measured.bytes_for(10_000, 1) == 10 * 10_000
+
+
+def test_the_heap_takes_more_than_what_lies_on_it() -> None:
+    measured = foreign_model._Measured(1, [6, 4], convolutions=[], keeps_state=False)
+    assert measured.bytes_for(1000, 1.5) == 1.5 * 10 * 1000
+    pixels = foreign_model._MAPPED // 5  # For which one of both tensors is mapped.
+    assert measured.bytes_for(pixels, 1.5) == (6 + 1.5 * 4) * pixels
 
 
 def test_measuring_takes_two_seconds_or_a_tenth_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 100, 1))
     monkeypatch.setattr(foreign_model.time, "monotonic", lambda: next(clock))
-    for pixels, sides in {32**2: 1, 32**2 * 50: 2, 32**2 * 1000: 3}.items():
+    for pixels, sides in {32**2: 1, 32**2 * 80: 2, 32**2 * 1000: 3}.items():
         model, calls = descriptor(), []
         model.model.register_forward_pre_hook(lambda _, x, calls=calls: calls.append(x))
         ForeignModel(model).measure(torch.float32, torch.device("cpu"), pixels, to_nobody)
