@@ -4,6 +4,8 @@ of the processes that share them."""
 from __future__ import annotations
 
 import atexit
+import ctypes
+from contextlib import suppress
 
 import psutil
 import torch
@@ -40,6 +42,12 @@ def release_cached_memory(device: torch.device) -> None:
     """Give back what the allocator of a GPU keeps for tensors of the size that did not fit."""
     if device.type in ("cuda", "mps", "xpu"):
         getattr(torch, device.type).empty_cache()
+
+
+def trim_heaps() -> None:
+    """Give what the heaps of ended threads keep back to the system, where it is glibc's."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def is_out_of_memory(error: Exception) -> bool:

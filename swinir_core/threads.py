@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache, partial
 from queue import SimpleQueue
 from threading import Barrier, Event, RLock
@@ -49,7 +49,7 @@ def share(
 
     Raises what ``work`` or ``done`` raise, once no thread works any more; parts may be left over.
     """
-    _share(lambda part, _: work(part), parts, done)
+    _share(lambda part, _: work(part), parts, done, _kept_workers)
 
 
 def share_calls(calls: Sequence[Callable[[_Tell], object]], report: _Tell) -> None:
@@ -79,18 +79,22 @@ def share_calls(calls: Sequence[Callable[[_Tell], object]], report: _Tell) -> No
 
         calls[number](tell)
 
-    each = max(torch.get_num_threads() // max(len(calls), 1), 1)
-    _share(make, range(len(calls)), lambda number: reach(number, 1), each)
+    def begin_workers(threads: int) -> ThreadPoolExecutor:
+        # Not those that are kept, for which others may wait, and whose heaps would stay large.
+        count = min(len(calls), threads)
+        return _begin_workers(count, threads // count, threads)
+
+    _share(make, range(len(calls)), lambda number: reach(number, 1), begin_workers)
 
 
 def _share(
     work: Callable[[Part, _ToCaller], object],
     parts: Iterable[Part],
     done: Callable[[Part], object],
-    each: int = 1,
+    begin_workers: Callable[[int], AbstractContextManager[ThreadPoolExecutor]],
 ) -> None:
-    """``share``, with work that may have the caller do something before a part is done, by workers
-    of ``each`` threads of PyTorch's."""
+    """``share``, with work that may have the caller do something before a part is done, by the
+    workers that ``begin_workers`` returns for the caller's number of threads."""
     waiting = deque(parts)
     threads = torch.get_num_threads()
     at_work = min(len(waiting), threads)
@@ -100,12 +104,13 @@ def _share(
             done(part)
         return
     as_here, ended = _modes_of_caller(), Event()
-    to_do_here: SimpleQueue[Callable[[], object]] = SimpleQueue()
+    # What is to be called here, and the workers that have ended.
+    told: SimpleQueue[Callable[[], object] | Future[None]] = SimpleQueue()
 
     def to_caller(call: Callable[[], object]) -> None:
         if ended.is_set():
             raise _Ended
-        to_do_here.put(call)
+        told.put(call)
 
     def take_parts() -> None:
         with as_here():
@@ -115,35 +120,28 @@ def _share(
                 except IndexError:  # Another thread has taken the last.
                     return
                 work(part, to_caller)
-                to_do_here.put(partial(done, part))
+                told.put(partial(done, part))
 
-    def begin() -> Future[None]:
-        thread = workers.submit(take_parts)
-        thread.add_done_callback(lambda thread: to_do_here.put(partial(end, thread)))
-        return thread
-
-    def end(thread: Future[None]) -> None:
-        nonlocal at_work
-        at_work -= 1
+    message = None
+    with begin_workers(threads) as workers:
+        for _ in range(at_work):
+            workers.submit(take_parts).add_done_callback(told.put)
         try:
-            thread.result()
+            while at_work:
+                message = told.get()
+                if isinstance(message, Future):
+                    at_work -= 1
+                    message.result()
+                else:
+                    message()
         finally:
-            del thread  # Or its error would be held by its own traceback.
-
-    workers = _workers(threads // each, each, threads)
-    taking = [begin() for _ in range(at_work)]
-    try:
-        while at_work:
-            to_do_here.get()()
-    finally:
-        ended.set()
-        waiting.clear()
-        wait(taking)
-        # Or an error would be held by what its own frames hold, and with it all the parts, perhaps
-        # of an image of gigabytes, until garbage is collected.
-        taking.clear()
-        while not to_do_here.empty():
-            to_do_here.get()
+            ended.set()
+            waiting.clear()
+            # Nothing may be left that holds an error, whose frames hold all the parts, perhaps of
+            # an image of gigabytes, or these would stay until garbage is collected.
+            message = None
+            while at_work:
+                at_work -= isinstance(told.get(), Future)
 
 
 def _call(function: Callable[[], object]) -> None:
@@ -155,7 +153,11 @@ class _Ended(BaseException):
 
 
 @cache
-def _workers(count: int, each: int, threads: int) -> ThreadPoolExecutor:
+def _kept_workers(threads: int) -> AbstractContextManager[ThreadPoolExecutor]:
+    return nullcontext(_begin_workers(threads, 1, threads))
+
+
+def _begin_workers(count: int, each: int, threads: int) -> ThreadPoolExecutor:
     """Threads in which PyTorch computes with ``each`` threads; the caller's number of them stays
     ``threads``."""
     begun = Barrier(count + 1)
@@ -175,7 +177,7 @@ def _workers(count: int, each: int, threads: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):  # A forked process has the pools and none of their threads.
-    os.register_at_fork(after_in_child=_workers.cache_clear)
+    os.register_at_fork(after_in_child=_kept_workers.cache_clear)
 
 
 def _modes_of_caller() -> Callable[[], ExitStack]:

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from swinir_core.restoration.peak_memory import PeakMemory
-from swinir_core.threads import _workers, share, share_calls
+from swinir_core.threads import _kept_workers, share, share_calls
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -189,7 +189,7 @@ def test_counters_see_all_threads(threads: int) -> None:
 
 
 def test_threads_begun_later_have_as_many_as_before(threads: int) -> None:
-    _workers.cache_clear()  # So that this call makes the threads.
+    _kept_workers.cache_clear()  # So that this call makes the threads.
     share(lambda _: None, range(10), lambda _: None)
     found = []
     later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))

@@ -10,7 +10,7 @@ makes it 1 + P / C for a network that uses all of them.
 With ``--files`` models of other architectures, called by spandrel and run by a ``Restorer``, which
 gives each thread a tile of its own:
 
-    python -m benchmarks.speed.busy_machine --threads 2 --size 128 --pictures 2 \\
+    python -m benchmarks.speed.busy_machine --threads 2 --size 80 --pictures 2 \\
         --files RealESRGAN_x4plus.safetensors --json benchmarks/results/busy-machine-files.json
 """
 

@@ -108,10 +108,12 @@ class SwinIR(nn.Module):
         """Find out nothing: ``estimate_memory`` knows all layers."""
         return False
 
-    def at_once(self, pixels: int, _: torch.dtype, device: torch.device, wanted: int | None) -> int:
-        """Find how many images of ``pixels`` input pixels are run together."""
+    def at_once(
+        self, pixels: int, count: int, _: torch.dtype, device: torch.device, wanted: int | None
+    ) -> int:
+        """Find how many of ``count`` images of ``pixels`` input pixels are run together."""
         pixels_at_once = CPU_PIXELS_AT_ONCE if device.type == "cpu" else GPU_PIXELS_AT_ONCE
-        return wanted or pixels_at_once // pixels
+        return max(min(count, wanted or pixels_at_once // pixels), 1)
 
     def wrapping(self, wrapped: tuple[bool, bool]) -> Callable[[Tensor, Report], Tensor]:
         """Return the call for images that are wrapped, as in ``forward``."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..devices import is_out_of_memory
+from ..devices import is_out_of_memory, trim_heaps
 from ..reports import Report, to_nobody
 from ..threads import share_calls
 from .overlap import pattern
@@ -163,7 +163,7 @@ class ForeignModel:
         known = _measured.setdefault(model, {})
         if (device, dtype) in known:
             return False
-        spent, before = 0.0, _State(model)
+        spent, before, keeps_state = 0.0, _State(model), False
         for side, following in zip(_MEASURED_SIDES, (*_MEASURED_SIDES[1:], math.inf), strict=True):
             started = time.monotonic()
             size = self._padded(side, side)
@@ -178,10 +178,9 @@ class ForeignModel:
             seconds, area = time.monotonic() - started, size[0] * size[1]
             noted = counter.convolutions.values()
             tensors = [each / area for each in counter.at_peak or [memory]]
+            keeps_state = keeps_state or before != _State(model)
             convolutions = [_Convolution.of(each, area, device) for each in noted]
-            known[device, dtype] = _Measured(
-                steps.count, tensors, convolutions, keeps_state=before != _State(model)
-            )
+            known[device, dtype] = _Measured(steps.count, tensors, convolutions, keeps_state)
             # A first call also takes the time to get ready, so that no more is tried than pays.
             spent += seconds
             allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
@@ -199,18 +198,26 @@ class ForeignModel:
         pixels = math.prod(self._padded(height, width))
         if measured := self._measured(dtype, device):
             heap, kept = (_HEAP, _KEPT) if device.type == "cpu" else (1, 0)
+            if batch > 1:  # Their results are put together.
+                kept += batch * pixels * self.in_channels * self.scale**2 * dtype.itemsize
             return int(_MARGIN * batch * measured.bytes_for(pixels, heap)) + kept
         return batch * pixels * 3 * self._used(dtype).itemsize * self.scale * _BYTES_PER_VALUE
 
-    def at_once(self, _: int, dtype: torch.dtype, device: torch.device, wanted: int | None) -> int:
-        """Find how many images are run side by side: none where a call may disturb another, through
-        what it changes of the model or through the hook that looks for overflows of float16."""
+    def at_once(
+        self, _: int, count: int, dtype: torch.dtype, device: torch.device, wanted: int | None
+    ) -> int:
+        """Find how many images are run side by side, none of the threads being left over.
+
+        None are where a call may disturb another, through what it changes of the model or through
+        the hook that looks for overflows of float16.
+        """
         measured = self._measured(dtype, device)
         disturbing = measured is None or measured.keeps_state or self._used(dtype) == torch.float16
         if device.type != "cpu" or disturbing:
             return 1
         threads = torch.get_num_threads()
-        return min(wanted or threads, threads)
+        most = min(wanted or threads, threads, count)
+        return max(number for number in range(1, most + 1) if threads % number == 0)
 
     def wrapping(self, *_: object) -> None:
         """Return no call: what lies beyond the edges of an architecture is not known."""
@@ -224,13 +231,17 @@ class ForeignModel:
         expected = measured.steps if measured else None
         if len(x) == 1:
             return self._run(x, _Steps(report, expected))
-        out = x.new_empty(*x.shape[:2], *(self.scale * side for side in x.shape[2:]))
+        size = (self.scale * side for side in x.shape[2:])
+        out = x.new_empty(*x.shape[:2], *size, dtype=self._used(x.dtype))
 
         def restore(image: Tensor, result: Tensor, report: Report) -> None:
             result.copy_(self._run(image, _Steps(report, expected)))
 
         images = zip(x.split(1), out.split(1), strict=True)
-        share_calls([partial(restore, *image) for image in images], report)
+        try:
+            share_calls([partial(restore, *image) for image in images], report)
+        finally:
+            trim_heaps()
         return out
 
     def _measured(self, dtype: torch.dtype, device: torch.device) -> _Measured | None:

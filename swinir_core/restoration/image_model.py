@@ -87,12 +87,19 @@ class ImageModel(Protocol):
         ...
 
     def at_once(
-        self, pixels: int, dtype: torch.dtype, device: torch.device, wanted: int | None, /
+        self,
+        pixels: int,
+        count: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        wanted: int | None,
+        /,
     ) -> int:
-        """Find how many images a call may be given, at most.
+        """Find how many images a call is given, if they fit the memory.
 
         Args:
             pixels: Input pixels of each.
+            count: Images that there are, at least 1.
             dtype, device: Of the inputs.
             wanted: What the user wants; ``None`` for as many as make it faster.
         """
@@ -120,7 +127,7 @@ class ImageModel(Protocol):
         """Restore images.
 
         Args:
-            x: (B, in_channels, H, W) in 0..1; B is at most ``at_once``.
+            x: (B, in_channels, H, W) in 0..1; B is at most what ``at_once`` says.
             report: Called from within, several times a second, with the part of the call that is
                 done as far as it is known; a model that is made of others hands it down to them. It
                 may raise, which ends the call: that is how a run is stopped.
@@ -154,9 +161,15 @@ class Wrapper:
         return self.model.measure(dtype, device, pixels, report)
 
     def at_once(
-        self, pixels: int, dtype: torch.dtype, device: torch.device, wanted: int | None, /
+        self,
+        pixels: int,
+        count: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        wanted: int | None,
+        /,
     ) -> int:
-        return self.model.at_once(pixels, dtype, device, wanted)
+        return self.model.at_once(pixels, count, dtype, device, wanted)
 
     def reusing_plans(self) -> AbstractContextManager[None]:
         return self.model.reusing_plans()

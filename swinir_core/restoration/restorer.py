@@ -314,8 +314,8 @@ class Restorer:
         placed = self._place((height, width), settings, overlap, fits)
         size, is_cut = placed.largest, len(placed) > 1
         count = sum(tile.size == size for tile in placed) if is_cut else batch * single
-        most = self.model.at_once(math.prod(size), self.dtype, self.device, settings.at_once)
-        at_once = max(min(count, most), 1)
+        pixels, wanted = math.prod(size), settings.at_once
+        at_once = self.model.at_once(pixels, count, self.dtype, self.device, wanted)
         while at_once > 1 and not fits(*size, at_once):
             at_once //= 2
         return RunPlan(

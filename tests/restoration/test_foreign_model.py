@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import cycle
 from threading import Barrier, get_ident
 from typing import Any
 
@@ -67,12 +68,13 @@ def test_a_call_is_given_one_image_and_two_threads_make_two() -> None:
     assert torch.allclose(result, model(images.movedim(-1, 1)).movedim(1, -1), atol=1e-6)
     with PeakMemory() as memory:
         restore(images[:2])
-    assert memory.peak <= restore.plan(12, 20, batch=2).memory
+    assert memory.peak <= restore.plan(12, 20, batch=2).memory - foreign_model._KEPT
 
 
 STATE: dict[str, Callable[[Any], object]] = {
     "nothing": lambda body: None,
     "a number": lambda body: setattr(body, "calls", body.calls + 1),
+    "a number that is the old one at last": lambda body: setattr(body, "calls", next(body.numbers)),
     "another tensor": lambda body: setattr(body, "mask", torch.ones(1)),
     "the numbers of a tensor": lambda body: body.mask.add_(1),
     "a table": lambda body: body.table.update(size=3),
@@ -86,10 +88,31 @@ def test_a_model_that_changes_itself_is_called_once_at_a_time(what: str) -> None
     model = descriptor()
     body: Any = model.model.body
     body.calls, body.mask, body.table = 0, torch.zeros(1), {"list": []}
+    body.numbers = cycle((1, 2, 0))
     model.model.register_forward_hook(lambda *_: STATE[what](body) and None)
     restore = Restorer(ForeignModel(model), "cpu", torch.float32)
-    restore(torch.rand(1, 8, 8, 3))
+    restore(torch.rand(1, 640, 640, 3))  # Large enough for three sizes to be measured.
     assert restore.plan(8, 8, batch=5).at_once == (2 if what == "nothing" else 1)
+
+
+@pytest.mark.parametrize(
+    ("threads", "count", "wanted", "at_once"),
+    [
+        (8, 5, None, 4),
+        (8, 3, None, 2),
+        (8, 9, None, 8),
+        (8, 9, 6, 4),
+        (6, 5, None, 3),
+        (1, 5, 4, 1),
+    ],
+)
+def test_no_threads_are_left_over(
+    threads: int, count: int, wanted: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, cpu = ForeignModel(descriptor()), torch.device("cpu")
+    model.measure(torch.float32, cpu, 1, to_nobody)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert model.at_once(64, count, torch.float32, cpu, wanted) == at_once
 
 
 @pytest.mark.usefixtures("two_threads")

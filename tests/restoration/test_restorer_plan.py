@@ -119,8 +119,8 @@ class OnGrid(PretendModel):
         super().__init__()
         self.alignment = alignment
 
-    def at_once(self, *_: object) -> int:
-        return 4
+    def at_once(self, _: int, count: int, *__: object) -> int:
+        return min(count, 4)
 
     def estimate_memory(
         self, height: int, width: int, dtype: torch.dtype, device: torch.device, batch: int = 1
