@@ -93,8 +93,8 @@ def _share(
     done: Callable[[Part], object],
     begin_workers: Callable[[int], AbstractContextManager[ThreadPoolExecutor]],
 ) -> None:
-    """``share``, with work that may have the caller do something before a part is done, by the
-    workers that ``begin_workers`` returns for the caller's number of threads."""
+    """Do ``work`` on every part, by the workers that ``begin_workers`` returns for the caller's
+    number of threads; the work may have the caller do something before a part is done."""
     waiting = deque(parts)
     threads = torch.get_num_threads()
     at_work = min(len(waiting), threads)

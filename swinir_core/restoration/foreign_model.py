@@ -245,7 +245,7 @@ class ForeignModel:
         return out
 
     def _measured(self, dtype: torch.dtype, device: torch.device) -> _Measured | None:
-        """What is known of runs on inputs of ``dtype``."""
+        """Results of measuring runs on inputs of ``dtype``, if there are any yet."""
         return _measured.get(self.descriptor.model, {}).get((device, self._used(dtype)))
 
     def _used(self, dtype: torch.dtype) -> torch.dtype:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import product
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -160,16 +160,8 @@ class Wrapper:
     ) -> bool:
         return self.model.measure(dtype, device, pixels, report)
 
-    def at_once(
-        self,
-        pixels: int,
-        count: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        wanted: int | None,
-        /,
-    ) -> int:
-        return self.model.at_once(pixels, count, dtype, device, wanted)
+    def at_once(self, *images: Any) -> int:
+        return self.model.at_once(*images)
 
     def reusing_plans(self) -> AbstractContextManager[None]:
         return self.model.reusing_plans()
