@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from swinir_core.training.losses.pixel import (
     charbonnier,
@@ -12,6 +13,7 @@ from swinir_core.training.losses.pixel import (
     gradient_l1,
     l1,
     means_l1,
+    plain_max,
     texture_l1,
 )
 from tests.training.runs import random_images
@@ -65,6 +67,27 @@ def test_means_loss_by_hand() -> None:
     assert means_l1(prediction, target).item() == pytest.approx((0 + 0.25 + 0.5) / 3)
 
 
+GRAY = random_images(1, 1, 4, 4, seed=1).expand(1, 3, 4, 4)
+RED = torch.tensor([1.0, 0.2, 0.2]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+PLAIN = {
+    "one colour, the worst channel off by 0.3": (RED, [1.0, 0.3, 0.5], 0.3),
+    "one colour, beyond white": (RED, [1.5, 0.2, 0.2], 0.0),
+    "gray, a pixel brighter": (GRAY, [0.9, 0.9, 0.9], 0.0),
+    "gray, a pixel with a tint": (GRAY, [0.5, 0.9, 0.6], 0.4),
+    "a photograph": (random_images(1, 3, 4, 4, seed=1), [1.0, 1.0, 1.0], 0.0),
+}
+"""Target, what the prediction has instead at one pixel, and the loss of this image."""
+
+
+@pytest.mark.parametrize(("target", "fault", "loss"), PLAIN.values(), ids=PLAIN)
+def test_plain_loss_by_hand(target: Tensor, fault: list[float], loss: float) -> None:
+    photograph = random_images(1, 3, 4, 4)
+    prediction = target.clone()
+    prediction[0, :, 1, 2] = torch.tensor(fault)
+    result = plain_max(torch.cat([photograph, prediction]), torch.cat([photograph, target]))
+    assert result.item() == pytest.approx(loss / 2)  # The photograph beside it counts as 0.
+
+
 def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     image = random_images(2, 3, 4, 4).requires_grad_()
     loss = charbonnier(image, image.detach())
@@ -74,14 +97,14 @@ def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     assert not image.grad.any()
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, texture_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_l1])
 def test_pixel_loss_gradcheck(loss) -> None:
     prediction = random_images(2, 3, 10, 10).double().requires_grad_()
     target = random_images(2, 3, 10, 10, seed=1).double()
     assert torch.autograd.gradcheck(loss, (prediction, target))
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, texture_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_l1])
 def test_pixel_loss_is_computed_in_float32(loss) -> None:
     """In bfloat16 the mean of 3000 differences would be off by its third digit."""
     prediction = random_images(1, 3, 32, 32).bfloat16()
@@ -92,7 +115,7 @@ def test_pixel_loss_is_computed_in_float32(loss) -> None:
     assert result.item() == pytest.approx(loss(prediction.double(), target.double()).item())
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, texture_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_l1])
 def test_pixel_loss_refuses_to_broadcast(loss) -> None:
     with pytest.raises(ValueError, match=r"same shape, got \(1, 3, 4, 4\) and \(1, 1, 4, 4\)"):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -20,6 +20,7 @@ from .pixel import (
     gradient_l1,
     l1,
     means_l1,
+    plain_max,
     texture_l1,
 )
 
@@ -27,16 +28,25 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Prediction and target, both (B, C, H, W) in 0..1, to a scalar."""
 
 
+_OPTIONAL: dict[str, Loss] = {
+    "means": means_l1,
+    "gradient": gradient_l1,
+    "texture": texture_l1,
+    "plain": plain_max,
+}
+"""Losses that count where ``LossSettings`` gives them a weight, ``means_weight`` and so on."""
+
+
 class Objective:
     """Weighted losses of the network, by name, of those that need no discriminator.
 
-    A new loss is a weight in ``LossSettings`` and an entry of ``losses``.
+    A new loss is a weight in ``LossSettings`` and an entry of ``_OPTIONAL``.
     """
 
     def __init__(self, settings: LossSettings, device: torch.device) -> None:
         pixel = l1 if settings.pixel == "l1" else partial(charbonnier, eps=settings.epsilon)
         self.losses: dict[str, tuple[float, Loss]] = {"pixel": (1.0, pixel)}
-        for name, loss in (("means", means_l1), ("gradient", gradient_l1), ("texture", texture_l1)):
+        for name, loss in _OPTIONAL.items():
             weight = getattr(settings, f"{name}_weight")
             if weight:
                 self.losses[name] = (weight, loss)

@@ -295,7 +295,8 @@ class TeacherSettings(Table):
 @dataclass(frozen=True, config=CHECKS)
 class LossSettings(Table):
     """The loss: pixel + means_weight * means + gradient_weight * gradient
-    + texture_weight * texture + perceptual_weight * perceptual + gan_weight * GAN."""
+    + texture_weight * texture + plain_weight * plain + perceptual_weight * perceptual
+    + gan_weight * GAN."""
 
     pixel: Annotated[Text, _choice("l1", "charbonnier")] = "l1"
     epsilon: Positive = 1e-3
@@ -304,6 +305,7 @@ class LossSettings(Table):
     means_weight: NotNegative = 0.0
     gradient_weight: NotNegative = 0.0
     texture_weight: NotNegative = 0.0
+    plain_weight: NotNegative = 0.0
     perceptual_weight: NotNegative = 0.0
     gan_weight: NotNegative = 0.0
 
