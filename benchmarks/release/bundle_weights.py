@@ -1,7 +1,7 @@
 """Measure weights of any task by the paper's protocol and put them into the package.
 
     python -m benchmarks.release.bundle_weights runs/x2/best.safetensors upscale_x2_light \
-        --data PATH/set5 --set Set5 --description "Enlarges clean photographs twice."
+        --data PATH/set5 --set Set5 --description "Enlarges clean photographs to twice their size."
     python -m benchmarks.release.bundle_weights runs/denoise/best.safetensors denoise_color \
         --data PATH/bsd100 --set BSD100 --sigma 15 25 50 --description "Removes noise."
 

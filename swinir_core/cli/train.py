@@ -62,8 +62,8 @@ def train(args: argparse.Namespace) -> int:
         if not is_out_of_memory(error):
             raise
         reason = (
-            "the device ran out of memory; lower batch or patch under [data], or start more "
-            "processes. What was saved is whole."
+            "the device ran out of memory; raise parts under [data], then lower batch or patch, or "
+            "start more processes. What was saved is whole."
         )
     report_error(reason)
     return 1

@@ -277,7 +277,7 @@ def test_running_out_of_device_memory_is_said(
     monkeypatch.setattr("swinir_core.training.trainer.Trainer._take_step", fail)
     write_config(folder)
     assert train(folder) == 1
-    assert "the device ran out of memory; lower batch or patch" in capsys.readouterr().err
+    assert "out of memory; raise parts under [data], then lower" in capsys.readouterr().err
 
 
 @pytest.mark.slow

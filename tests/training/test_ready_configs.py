@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from swinir_core import read_checkpoint
+from swinir_core.checkpoints.models import find_model
 from swinir_core.cli.main import main
 from swinir_core.network.swinir import SwinIR
 from swinir_core.training.settings.files import find_config, read_config, ready_configs
@@ -59,10 +62,20 @@ def test_the_second_stage_starts_from_the_first() -> None:
     for first, second in (
         ("real_sr_x4_psnr", "real_sr_x4_gan"),
         ("laptop_real_sr_x4", "laptop_real_sr_x4_gan"),
+        ("laptop_student_x4", "laptop_student_x4_gan"),
     ):
-        data = {"data": (Path("photographs"),)}
-        out = read_config(find_config(first), data).run.out
-        assert read_config(find_config(second), data).run.start_from == out / "last.safetensors"
+        assert read(second).run.start_from == read(first).run.out / "last.safetensors"
+        assert read(second).network == read(first).network
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ready_configs() if name.startswith("laptop") and "gan" not in name]
+)
+def test_a_laptop_recipe_begins_with_all_its_bundled_model_knows(name: str) -> None:
+    config = read(name)
+    start = read_checkpoint(find_model(str(config.run.start_from))).config
+    changed = {"task": config.task.name, "in_channels": config.task.channels}
+    assert network_config(config, None) == replace(start, **changed)
 
 
 @pytest.mark.parametrize("name", ready_configs())

@@ -6,7 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 from .graph import Node, Workflow
-from .parts import DENOISE, MORE_MODELS, OWN_PICTURE, REAL, X2, after, model, plain, restore, sample
+from .parts import (
+    DENOISE,
+    MORE_MODELS,
+    OWN_PICTURE,
+    REAL,
+    REAL_WORLD_REPAIRS,
+    X2,
+    after,
+    model,
+    plain,
+    restore,
+    sample,
+)
 
 SLIDER = "ImageCompare"
 
@@ -24,7 +36,7 @@ def comparison(
     name: str, title: str, text: str, model_name: str, picture: str, scale: int, **degraded: Any
 ) -> Workflow:
     """A sample picture, a model, and the slider between before and after."""
-    repairs = {"edges": "mirrored", "colors": "input"} if model_name == REAL else {}
+    repairs = REAL_WORLD_REPAIRS if model_name == REAL else {}
     plainly = (plain(scale),) if scale > 1 else ()
     before = "plain.IMAGE" if scale > 1 else "sample.image"
     slider = Node(SLIDER, SLIDER, links={"image_a": before, "image_b": "restore.IMAGE"})
@@ -41,7 +53,7 @@ COMPARISONS: tuple[Workflow, ...] = (
     comparison(
         "compare_upscaled",
         "Upscale, and compare with a slider",
-        "The picture is enlarged twice, by SwinIR and without a model.",
+        "The picture is enlarged to twice its size, by SwinIR and without a model.",
         X2,
         "cat",
         2,

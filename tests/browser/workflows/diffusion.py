@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .graph import ASTRONAUT, SPOON, Node, Workflow
+from .graph import ASTRONAUT, MIDDLE, Node, Workflow
 from .parts import (
     CHECKPOINT,
     CHECKPOINT_PAGE,
@@ -18,7 +18,6 @@ from .parts import (
     simple,
 )
 
-POSITIVE = "photograph of a cat in a garden, detailed fur, soft morning light"
 NEGATIVE = "blurry, low quality, text, watermark"
 
 
@@ -31,12 +30,15 @@ def checkpoint() -> Node:
     )
 
 
-def prompts() -> tuple[Node, ...]:
-    """Low enough for the checkpoint's link to the sampler to pass above."""
+def prompts(positive: str) -> tuple[Node, ...]:
+    """Say what the picture shows, and what not.
+
+    Low enough for the link from the checkpoint to the sampler to pass above.
+    """
     return tuple(
         Node(key, "CLIPTextEncode", title, {"text": text}, {"clip": "checkpoint.CLIP"}, above=above)
         for key, title, text, above in (
-            ("positive", "Prompt", POSITIVE, 70),
+            ("positive", "Prompt", positive, 70),
             ("negative", "Negative prompt", NEGATIVE, 0),
         )
     )
@@ -95,7 +97,7 @@ result. The seeds are fixed, so that trying another model does not sample again.
                 checkpoint(),
                 Node("empty", "EmptyLatentImage", values={"width": 512, "height": 512}),
             ),
-            prompts(),
+            prompts("photograph of a cat in a garden, detailed fur, soft morning light"),
             (sampler("first", "First pass", "empty.LATENT", 1.0),),
             (
                 Node(
@@ -110,14 +112,14 @@ result. The seeds are fixed, so that trying another model does not sample again.
         (
             (decode("second.LATENT"),),
             # Low enough for the picture's link to pass above.
-            (replace(before("decode.IMAGE", "Before: 768x768"), above=70),),
+            (replace(before("decode.IMAGE", "Before"), above=70),),
             (replace(model(X2), above=70),),
             (restore("decode.IMAGE"),),
-            (after(title="After: 1536x1536"),),
+            (after(),),
         ),
     ),
-    focus=SPOON,
-    stand_in=simple("", "", X2, "coffee", SPOON),
+    focus=MIDDLE,
+    stand_in=simple("", "", X2, "cat", MIDDLE),
 )
 
 SECOND_PASS = Workflow(
@@ -136,14 +138,14 @@ adds detail that no restoration model can know.
 **Upscale Image By**: change *scale_by* to 1 for four times the size, if the memory of your \
 graphics card allows sampling at that size.
 
-**Add detail**: 0.2 changes little; from 0.5 on the picture becomes another one.
+**Add detail**: a *denoise* of 0.2 changes little; from 0.5 on the picture becomes another one.
 
 Then delete **SwinIR Sample Image** and connect **Load Image**, or the decoded picture of a \
 sampler, in its place.
 """,
     (
         (
-            (sample("cat"), model(X4)),
+            (sample("astronaut"), model(X4)),
             (restore(),),
             (
                 Node(
@@ -162,7 +164,9 @@ sampler, in its place.
                     "encode", "VAEEncode", links={"pixels": "shrink.IMAGE", "vae": "checkpoint.VAE"}
                 ),
             ),
-            prompts(),
+            prompts(
+                "photograph of a smiling woman in an orange space suit, detailed hair, studio light"
+            ),
             (sampler("detail", "Add detail", "encode.LATENT", 0.3),),
             (decode("detail.LATENT"),),
             (after("decode.IMAGE", "With detail"),),

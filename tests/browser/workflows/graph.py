@@ -52,7 +52,7 @@ LEAST_WIDTH = 300
 NOTE_WIDTH = 340
 
 CAT, COFFEE, ROCKET, ASTRONAUT = (0.39, 0.38), (0.48, 0.35), (0.5, 0.78), (0.47, 0.35)
-COLLAR, SPOON, MIDDLE = (0.45, 0.75), (0.63, 0.68), (0.5, 0.5)
+COLLAR, SPOON, MIDDLE, WHISKERS = (0.45, 0.75), (0.63, 0.68), (0.5, 0.5), (0.5, 0.6)
 SEAM = (0.57, 0.5)
 """Places worth a look in the sample pictures; where four copies of one meet, left of the middle of
 the thumbnail."""

@@ -28,6 +28,9 @@ DENOISE = "bundled/denoise color (light)"
 DENOISE_GRAY = "bundled/denoise gray (light)"
 JPEG = "bundled/jpeg color (light)"
 
+REAL_WORLD_REPAIRS = {"edges": "mirrored", "colors": "input"}
+"""Settings for the real-world model, which tints gray pictures and darkens corners."""
+
 
 def sample(picture: str, key: str = "sample", title: str = "", **degraded: Any) -> Node:
     """A bundled picture, clean unless ``degraded`` says otherwise."""
@@ -88,9 +91,7 @@ def simple(
     **degraded: Any,
 ) -> Workflow:
     """A sample picture, a model, and the pictures before and after."""
-    # The real-world model tints gray pictures and darkens corners.
-    repairs = {"edges": "mirrored", "colors": "input"}
-    restoring = restore(values=repairs if model_name == REAL else {})
+    restoring = restore(values=REAL_WORLD_REPAIRS if model_name == REAL else {})
     scale = {X2: 2, X4: 4, REAL: 4}.get(model_name)
     shown = enlarged(scale, restoring) if scale else ((restoring, before()), (after(),))
     row = ((sample(picture, **degraded), model(model_name)), *shown)

@@ -9,6 +9,7 @@ from .graph import (
     MIDDLE,
     ROCKET,
     SPOON,
+    WHISKERS,
     Node,
     Workflow,
 )
@@ -41,11 +42,11 @@ Press **Run** and watch the noise vanish tile by tile on **Upscale or Restore (S
 
 - *mode*: *auto* cuts only what does not fit the memory, and is best for most pictures. *tiled* \
 always cuts, as in this example. *whole* never cuts.
-- *tile_width*, *tile_height*: the greatest size of a tile. 160 is small, to show tiles on a \
+- *tile width*, *tile height*: the greatest size of a tile. 160 is small, to show tiles on a \
 small sample. For pictures of your own use 512 or more: larger tiles compute fewer pixels twice. \
 Lower them when the memory runs out.
 - *overlap*: 0 finds what the model needs for no seam to show.
-- *memory_budget*: megabytes that a run may take in the mode *auto*; 0 for all that is free.
+- *memory budget*: megabytes that a run may take in the mode *auto*; 0 for all that is free.
 
 {OWN_PICTURE}
 """,
@@ -78,8 +79,8 @@ and saved one by one. Small pictures are run together where that is faster.
 Then delete **SwinIR Sample Image** and connect anything else that gives a batch: a node that \
 reads a folder, the decoded pictures of a sampler, the frames of a video.
 
-The pictures of a batch have one size. To restore pictures of different sizes, connect a node that \
-gives a list of images in place of a batch, or run them one after another.
+The pictures of a batch have one size. For pictures of different sizes there is **Upscale or \
+Restore Folder (SwinIR)**: see the example *A folder of pictures*.
 """,
     (
         (
@@ -104,8 +105,8 @@ Press **Run**. The sample picture is made into a short noisy video. **Upscale or
 1. **Load Video**: choose or upload it, then click the title of the node and press Ctrl+M to \
 switch it on.
 2. Connect it to **Upscale or Restore Video (SwinIR)**.
-3. Delete all other nodes but **Load SwinIR Model** and **Save Video**. Those that show a \
-frame would read the whole video into memory.
+3. Keep **Load Video**, **Load SwinIR Model**, **Upscale or Restore Video (SwinIR)** and **Save \
+Video**, and delete the rest: nodes that show a frame would read the whole video into memory.
 
 It may be of any length: a few frames are in memory at a time. Sound, speed and colors are kept. \
 If you stop it, the console says where the part that is done lies.
@@ -203,7 +204,7 @@ faster network of this pack.
     (
         (
             (
-                sample("rocket"),
+                sample("cat"),
                 Node(
                     "model",
                     "UpscaleModelLoader",
@@ -214,8 +215,8 @@ faster network of this pack.
             *enlarged(4, restore()),
         ),
     ),
-    focus=ROCKET,
-    stand_in=simple("", "", X4, "rocket", ROCKET),
+    focus=WHISKERS,
+    stand_in=simple("", "", X4, "cat", WHISKERS),
 )
 
 FOLDER = Workflow(
@@ -232,12 +233,13 @@ memory at a time, so a folder of hundreds, of any sizes, needs no more than its 
 1. Copy it into the *input* folder of ComfyUI and press **R**.
 2. **Upscale or Restore Folder (SwinIR)**: choose it in *folder*.
 
-**existing**: nothing is overwritten; a second run writes *cat_2.png*. Choose *skip* to go on \
-where a run was cancelled.
+**existing files**: nothing is overwritten; a second run writes *cat_2.png*. Choose *skip* to go \
+on where a run was cancelled.
 
 **With other nodes in between**: **SwinIR Load Folder** gives the pictures and their names one by \
 one, and **SwinIR Save Folder** saves what became of them. There all pictures are in memory at \
-once; *at_once* takes a part of them. Here they enlarge the samples plainly, to compare.
+once; *pictures at once* takes a part of them. Here they enlarge the samples plainly, to compare, \
+into *output/plain*; delete the three nodes if you do not want that.
 
 {MORE_MODELS}
 """,

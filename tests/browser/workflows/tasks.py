@@ -12,6 +12,7 @@ from .parts import (
     MORE_MODELS,
     OWN_PICTURE,
     REAL,
+    REAL_WORLD_REPAIRS,
     X2,
     X4,
     after,
@@ -71,7 +72,7 @@ REMOVE_JPEG = simple(
 Press **Run**. The sample picture is saved as a poor JPEG, and the model smooths the blocks and \
 the ringing away, as far as so small a model can. The size stays as it is.
 
-**SwinIR Sample Image**: change *jpeg_quality*. The bundled model is made for 10 to 40. \
+**SwinIR Sample Image**: change *JPEG quality*. The bundled model is made for 10 to 40. \
 {OWN_PICTURE}
 
 {MORE_MODELS} The number in the names of the published models is the JPEG quality they are made \
@@ -99,6 +100,7 @@ For a clean photograph the example *Upscale a photograph* keeps more detail.
 detail, and those with *PSNR* stay closer to the picture.
 """,
     REAL,
+    REAL_WORLD_REPAIRS,
     "astronaut",
     ASTRONAUT,
     shrink=2,
@@ -184,8 +186,9 @@ BLEND_MODELS = Workflow(
     f"""
 # Blend two models into one
 
-Press **Run**. The sample picture is noisy and a poor JPEG. **SwinIR Blend Models** mixes a \
-denoiser with a model for JPEG artefacts, and the blend repairs both better than either model alone.
+Press **Run**. The sample picture is noisy and was saved as a JPEG. **SwinIR Blend Models** mixes \
+a denoiser with a model for JPEG artefacts, and the blend repairs both better than either model \
+alone.
 
 **SwinIR Blend Models**: move *amount* from 0 (**Model a**) to 1 (**Model b**). The higher it is, \
 the more grain stays. No file is read again.
@@ -241,12 +244,12 @@ SIZE = Workflow(
 Press **Run**. The picture is made 1024 pixels wide. The model enlarges it four times, which is \
 more, and the result is shrunk.
 
-**Upscale or Restore (SwinIR)**: *size* says what *size_value* means.
+**Upscale or Restore (SwinIR)**: *size* says what *size value* means.
 
 - *longer side*: pixels of the longer side, such as 1920 or 3840.
 - *factor*: 1.5 makes width and height one and a half times as large.
 - *megapixels*: 8 makes about 8 million pixels, whatever the shape.
-- *model*: the model's own scale; *size_value* has no effect.
+- *model*: the model's own scale; *size value* has no effect.
 
 Where one run is not enough, the model runs again over its own result. The memory it takes stays \
 bounded.
@@ -341,10 +344,12 @@ Press **Run**. **SwinIR Look at Image** estimates noise, JPEG quality and blur o
 says which bundled model helps, and how much of it. Here **Load SwinIR Model** loads that one, and \
 **Upscale or Restore (SwinIR)** takes that *strength*.
 
-**SwinIR Sample Image**: set *noise* to 0 and *jpeg_quality* to 30, and another model is loaded. A \
+**SwinIR Sample Image**: set *noise* to 0 and *JPEG quality* to 30, and another model is loaded. A \
 clean picture is enlarged.
 
-To choose yourself, disconnect *model* of **Load SwinIR Model** and *strength*; the advice remains.
+To choose yourself, disconnect *model* of **Load SwinIR Model** and *strength*; the advice \
+remains. *edges* and *colors* are set as the real-world model needs them, and harm none of the \
+others.
 
 Look at pictures in their own size: once they are shrunk or enlarged less can be told.
 
@@ -363,7 +368,12 @@ Look at pictures in their own size: once they are shrunk or enlarged less can be
                 ),
                 Node("advice", "PreviewAny", "Advice", {}, {"source": "look.advice"}),
             ),
-            (replace(restore(strength="look.strength"), above=70),),
+            (
+                replace(
+                    restore(values=REAL_WORLD_REPAIRS, strength="look.strength"),
+                    above=70,
+                ),
+            ),
             (before(), after()),
         ),
     ),
