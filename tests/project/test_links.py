@@ -42,6 +42,7 @@ def test_every_relative_link_leads_somewhere(page: str) -> None:
 def test_hosts_serve_the_help_under_the_name_of_the_project() -> None:
     """Whatever the folder is called that the pack lies in."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    name, web = (re.search(rf'^{key} = "(.*?)"', project, re.MULTILINE) for key in ("name", "web"))
-    assert name and web
-    assert (f"/extensions/{name[1]}/", web[1]) == (SERVED, "nodes/web")
+    names, folders = (
+        re.findall(rf'^{key} = "(.*?)"', project, re.MULTILINE) for key in ("name", "web")
+    )
+    assert (f"/extensions/{names[0]}/", folders) == (SERVED, ["nodes/web"])
