@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache, partial
 from queue import SimpleQueue
@@ -26,7 +26,7 @@ Part = TypeVar("Part")
 _Tell: TypeAlias = Callable[[float], None]
 """Called with the part of a call that is done, 0 to 1; ends the call by what it raises."""
 
-_ToCaller: TypeAlias = Callable[[Callable[[], object]], None]
+_ToCaller: TypeAlias = Callable[[Callable[[], object]], object]
 """Has the thread that shares its work call a function, without waiting for it; ends the work on a
 part where all of it is to end."""
 
@@ -56,8 +56,8 @@ def share_calls(calls: Sequence[Callable[[_Tell], object]], report: _Tell) -> No
     """Make long calls side by side, which divide the threads that PyTorch computes with here.
 
     Args:
-        calls: Called like the ``work`` of ``share``, but for the number of threads; each reports
-            how far it is, and lets pass what that raises.
+        calls: Called by several threads at once, in the modes of the caller. Each reports how far
+            it is, and lets pass what that raises.
         report: Called here with the part of all calls that is done. What it raises ends them.
 
     Raises what a call or ``report`` raises, once no call goes on.
@@ -97,15 +97,15 @@ def _share(
     number of threads; the work may have the caller do something before a part is done."""
     waiting = deque(parts)
     threads = torch.get_num_threads()
-    at_work = min(len(waiting), threads)
-    if at_work < 2:
+    count = min(len(waiting), threads)
+    if count < 2:
         for part in waiting:
-            work(part, _call)
+            work(part, lambda call: call())
             done(part)
         return
     as_here, ended = _modes_of_caller(), Event()
-    # What is to be called here, and the workers that have ended.
-    told: SimpleQueue[Callable[[], object] | Future[None]] = SimpleQueue()
+    # What is to be called here; None where a worker has ended.
+    told: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
     def to_caller(call: Callable[[], object]) -> None:
         if ended.is_set():
@@ -122,30 +122,33 @@ def _share(
                 work(part, to_caller)
                 told.put(partial(done, part))
 
-    message = None
+    at_work: list[Future[None]] = []
+    call = worker = None
     with begin_workers(threads) as workers:
-        for _ in range(at_work):
-            workers.submit(take_parts).add_done_callback(told.put)
         try:
-            while at_work:
-                message = told.get()
-                if isinstance(message, Future):
-                    at_work -= 1
-                    message.result()
-                else:
-                    message()
+            for _ in range(count):
+                at_work.append(workers.submit(take_parts))
+                at_work[-1].add_done_callback(lambda _: told.put(None))
+            left = count
+            while left:
+                if call := told.get():
+                    call()
+                    continue
+                left -= 1
+                for worker in at_work:
+                    if worker.done():
+                        worker.result()
         finally:
             ended.set()
             waiting.clear()
+            # Whatever has been heard of them: Ctrl-C may come between any two lines above.
+            wait(at_work)
             # Nothing may be left that holds an error, whose frames hold all the parts, perhaps of
             # an image of gigabytes, or these would stay until garbage is collected.
-            message = None
-            while at_work:
-                at_work -= isinstance(told.get(), Future)
-
-
-def _call(function: Callable[[], object]) -> None:
-    function()
+            at_work.clear()
+            call = worker = None
+            while not told.empty():
+                told.get()
 
 
 class _Ended(BaseException):
@@ -168,11 +171,17 @@ def _begin_workers(count: int, each: int, threads: int) -> ThreadPoolExecutor:
         begun.wait()
 
     workers = ThreadPoolExecutor(count, "swinir")
-    for _ in range(count):
-        workers.submit(begin)
-    begun.wait()
-    # Every thread has a number of its own; those to come take the last one that was set.
-    torch.set_num_threads(threads)
+    try:
+        for _ in range(count):
+            workers.submit(begin)
+        begun.wait()
+    except BaseException:  # No thread can be started, or Ctrl-C: those that wait need not.
+        begun.abort()
+        workers.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        # Every thread has a number of its own; those to come take the last one that was set.
+        torch.set_num_threads(threads)
     return workers
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import itertools
 import multiprocessing
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from swinir_core.restoration.peak_memory import PeakMemory
-from swinir_core.threads import _kept_workers, share, share_calls
+from swinir_core.threads import _kept_workers, _share, share, share_calls
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -196,6 +201,69 @@ def test_threads_begun_later_have_as_many_as_before(threads: int) -> None:
     later.start()
     later.join()
     assert found == [threads]
+
+
+def test_a_thread_that_cannot_begin_leaves_nothing_behind(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, begun = threading.Thread.start, []
+
+    def start_one(thread: threading.Thread) -> None:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    calls = [lambda report: report(1.0)] * 5
+    if threads == 1:
+        share_calls(calls, lambda _: None)  # Needs no thread.
+        return
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        share_calls(calls, lambda _: None)
+    begun[0].join(20)
+    assert not begun[0].is_alive()
+    assert torch.get_num_threads() == threads
+
+
+def test_ctrl_c_at_any_moment_leaves_no_work_behind(threads: int) -> None:
+    """Raised at every line of the loop in turn; a run that waits for ever fails by its time."""
+    first = _share.__code__.co_firstlineno
+    lines = inspect.getsource(_share).splitlines()
+    start, stop = (first + lines.index(f"        {word}:") for word in ("try", "finally"))
+    for moment in itertools.count():
+        left, worked = moment, []
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if frame.f_code is not _share.__code__:
+                return None
+            if event == "line" and start < frame.f_lineno < stop:
+                left -= 1
+                if left < 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        caller = threading.Thread(target=_interrupted, args=(trace, worked), daemon=True)
+        caller.start()
+        caller.join(20)
+        assert not caller.is_alive(), moment
+        done = len(worked)
+        if left >= 0:
+            assert done == 10
+            break
+        assert len(worked) == done  # Nobody works on.
+
+
+def _interrupted(trace: Callable[..., Any], worked: list[int]) -> None:
+    sys.settrace(trace)
+    try:
+        share(worked.append, range(10), lambda _: None)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
 
 
 def _in_another_process(results: multiprocessing.SimpleQueue) -> None:

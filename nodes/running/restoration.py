@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +12,14 @@ from torch import Tensor
 
 from ...swinir_core import Restorer, TileSettings
 from ...swinir_core.choices import ALPHAS, COLORS, EDGES, PRECISIONS, SIZE_VALUE, SIZES
+from ...swinir_core.restoration.edges import WRAPPED
 from ...swinir_core.restoration.execution import Job
 from ...swinir_core.restoration.image_model import ImageModel
 from ...swinir_core.restoration.inputs import Inputs, check_inputs
 from ...swinir_core.restoration.planning import RunPlan
 from ...swinir_core.restoration.preview import Preview
 from ...swinir_core.restoration.sizing import Sized, TargetSize, restore_to_size
+from ...swinir_core.restoration.streaming import WRAPPED_MARGIN
 from .. import host
 from .runnable import to_runnable
 
@@ -72,7 +73,7 @@ class Restoration:
         tiles = within(self.tiles, host.free_memory(self.runnable.patcher))
         if self.target.is_of_model(inputs, self.runnable.model.scale):
             return self.restorer.plan_for(inputs, tiles, host.interrupted)
-        return Sized.of_first(self.restorer, inputs, self.target, tiles)
+        return Sized.of_first(self.restorer, inputs, self.target, tiles, host.interrupted)
 
     def restore(
         self,
@@ -98,8 +99,10 @@ class Restoration:
             show()
 
         if isinstance(plan, Sized):
-            run = partial(restore_to_size, self.restorer, inputs, self.target, plan.tiles)
-            return run(advance, host.interrupted, finished_rows)
+            return restore_to_size(
+                *(self.restorer, inputs, self.target, plan.tiles),
+                *(advance, host.interrupted, finished_rows),
+            )
         return self.restorer.run(inputs, plan, advance, host.interrupted, finished)
 
     def _load(self, inputs: Inputs) -> None:
@@ -137,9 +140,10 @@ def memory_required(
     """Estimate the bytes of a run before the model is loaded.
 
     Then how far tiles must overlap cannot be found yet, which changes this by a few hundredths
-    only; and a mask changes nothing.
+    only; nor how far wrapped edges reach, which most models need less of. A mask changes nothing.
     """
-    inputs, tiles = replace(inputs, mask=None), replace(tiles, overlap=tiles.overlap or 0)
+    assumed = WRAPPED_MARGIN if any(WRAPPED[restorer.edges]) else 0
+    inputs, tiles = replace(inputs, mask=None), replace(tiles, overlap=tiles.overlap or assumed)
     if target.is_of_model(inputs, restorer.model.scale):
         return restorer.plan_for(inputs, tiles).memory
     return Sized.of_first(restorer, inputs, target, tiles).memory(len(inputs.images))

@@ -200,11 +200,12 @@ class Run:
         """Restore a wrapped image in smaller tiles, with margins: (h, w, C) to (sh, sw, C)."""
         alignment, scale = self.model.alignment, self.model.scale
         margin = max(-(-self.overlap() // alignment), 1) * alignment
-        kept = []
+        kept, area = [], pixels[..., 0].numel()
         for side, wrapped in enumerate(self.plan.wrapped):
             length, beyond = pixels.shape[side], margin * wrapped
             pixels = continued(pixels, beyond, side)
             kept.append(slice(beyond * scale, (beyond + length) * scale))
+        self.total += (pixels[..., 0].numel() - area) * share  # The margins were not planned.
         return self._restore_in_smaller_tiles(pixels, share)[tuple(kept)]
 
     def _run_together(self, pixels: Tensor, share: float) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ..devices import is_out_of_memory, trim_heaps
 from ..reports import Report, to_nobody
@@ -164,6 +165,7 @@ class ForeignModel:
         if (device, dtype) in known:
             return False
         spent, before, keeps_state = 0.0, _State(model), False
+        measured = None  # Not kept before the end, for what was stopped is to be measured again.
         for side, following in zip(_MEASURED_SIDES, (*_MEASURED_SIDES[1:], math.inf), strict=True):
             started = time.monotonic()
             size = self._padded(side, side)
@@ -180,12 +182,14 @@ class ForeignModel:
             tensors = [each / area for each in counter.at_peak or [memory]]
             keeps_state = keeps_state or before != _State(model)
             convolutions = [_Convolution.of(each, area, device) for each in noted]
-            known[device, dtype] = _Measured(steps.count, tensors, convolutions, keeps_state)
+            measured = _Measured(steps.count, tensors, convolutions, keeps_state)
             # A first call also takes the time to get ready, so that no more is tried than pays.
             spent += seconds
             allowed = max(_MEASURED_SECONDS, _MEASURED_PART * seconds * pixels / area)
             if spent + seconds * following**2 / area > allowed:
                 break
+        if measured is not None:
+            known[device, dtype] = measured
         if self._used(dtype) != dtype:
             self.measure(self._used(dtype), device, pixels, report)
         return True
@@ -216,7 +220,7 @@ class ForeignModel:
         if device.type != "cpu" or disturbing:
             return 1
         threads = torch.get_num_threads()
-        most = min(wanted or threads, threads, count)
+        most = max(min(wanted or threads, threads, count), 1)
         return max(number for number in range(1, most + 1) if threads % number == 0)
 
     def wrapping(self, *_: object) -> None:
@@ -249,9 +253,12 @@ class ForeignModel:
         return _measured.get(self.descriptor.model, {}).get((device, self._used(dtype)))
 
     def _used(self, dtype: torch.dtype) -> torch.dtype:
-        """The type that inputs of ``dtype`` are run in."""
-        overflows = dtype == torch.float16 and self.descriptor.model in _overflowing
-        return torch.float32 if overflows else dtype
+        """The type that inputs of ``dtype`` are run in, which for half weights is theirs."""
+        if dtype == torch.float16 and self.descriptor.model in _overflowing:
+            dtype = torch.float32
+        weights = next((each.dtype for each in self.descriptor.model.parameters()), dtype)
+        half = weights in (torch.float16, torch.bfloat16)
+        return weights if dtype == torch.float32 and half else dtype
 
     def _run(self, x: Tensor, steps: _Steps) -> Tensor:
         """Run in the type of ``x``, or in float32 where float16 does not hold the numbers."""
@@ -261,7 +268,8 @@ class ForeignModel:
         overflows: list[bool] = []
         # Before the descriptor clamps the result, which would make infinite pixels white.
         hook = model.register_forward_hook(
-            lambda *call: overflows.append(not call[-1].isfinite().all())
+            # Of some architectures the network gives more than the picture.
+            lambda *call: overflows.extend(not it.isfinite().all() for it in tree_leaves(call[-1]))
         )
         try:
             result = self._run_in(dtype, x, steps)

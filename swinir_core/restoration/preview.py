@@ -10,6 +10,7 @@ from torch import Tensor
 from ..images.levels import to_integers
 from .execution import Job
 from .tiles import Span
+from .transparency import has_alpha
 
 SIDE = 1024
 """Longest side of a preview, in pixels. Smaller results are shown as large as they are, because
@@ -31,7 +32,7 @@ class Preview:
         self._add(job.image, job.result, *(_in_result(span) for span in (tile.rows, tile.columns)))
 
     def add_rows(self, image: Tensor, result: Tensor, start: int, stop: int) -> None:
-        """Note finished rows of a result (h, w, C) of any size."""
+        """Note finished rows of a result (h, w, C) of any size; alpha is not shown."""
         rows, columns = (
             Span(first, last, torch.ones(last - first))
             for first, last in ((start, stop), (0, result.shape[1]))
@@ -56,9 +57,11 @@ class Preview:
     def _begin(self) -> Tensor:
         assert self._image is not None
         height, width, channels = self._result.shape
+        self._colors = channels - has_alpha(channels)
         self._block = -(-max(height, width) // SIDE)
         size = (-(-height // self._block), -(-width // self._block))
-        self._input = _resized(self._image, size).expand(-1, -1, channels)
+        image = self._image[..., : self._image.shape[-1] - has_alpha(self._image.shape[-1])]
+        self._input = _resized(image, size).expand(-1, -1, self._colors)
         self._done = torch.zeros(*size, 1)
         return self._input.clone()
 
@@ -70,7 +73,9 @@ class Preview:
         )
         self._done[rows, columns] += row_weights[:, None, None] * column_weights[:, None]
         restored = self._result[
-            rows.start * block : rows.stop * block, columns.start * block : columns.stop * block
+            rows.start * block : rows.stop * block,
+            columns.start * block : columns.stop * block,
+            : self._colors,
         ]
         left = 1 - self._done[rows, columns]
         picture[rows, columns] = _mean(restored, block) + left * self._input[rows, columns]

@@ -303,11 +303,13 @@ class Restorer:
         free = free_memory(torch.device("cpu")) if beside else math.inf
         on_cpu = self.device.type == "cpu"
 
-        def fits(height: int, width: int, count: int = 1) -> bool:
+        def affordable(height: int, width: int, count: int = 1) -> bool:
             needed = self.estimate_memory(height, width, count)
             rows = beside(height) if beside else 0
-            fitting = needed <= budget and rows + (needed if on_cpu else 0) <= free
-            return fitting and height * width <= self.model.tile_pixels
+            return needed <= budget and rows + (needed if on_cpu else 0) <= free
+
+        def fits(height: int, width: int) -> bool:
+            return height * width <= self.model.tile_pixels and affordable(height, width)
 
         # Tiles are placed on an image with what is seen beyond its edges.
         wrapped, overlap = WRAPPED[self.edges], partial(self._overlap, settings, cancelled)
@@ -316,7 +318,7 @@ class Restorer:
         count = sum(tile.size == size for tile in placed) if is_cut else batch * single
         pixels, wanted = math.prod(size), settings.at_once
         at_once = self.model.at_once(pixels, count, self.dtype, self.device, wanted)
-        while at_once > 1 and not fits(*size, at_once):
+        while at_once > 1 and not affordable(*size, at_once):
             at_once //= 2
         return RunPlan(
             tiles=placed,
@@ -351,7 +353,7 @@ class Restorer:
             placed = place_tiles(size, settings, model, overlap, fits)
             if len(placed) == 1:
                 return placed
-        windows = -(-overlap() // model.alignment) if any(wrapped) else 0
+        windows = max(-(-overlap() // model.alignment), 1) if any(wrapped) else 0
         around = margins(self.edges, windows * model.alignment)
         above, beside = around
         seen = (size[0] + 2 * above, size[1] + 2 * beside)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -24,6 +24,32 @@ from .planning import RunPlan
 from .restorer import Restorer
 from .streaming import Rows, Stream
 from .tiles import TileSettings
+
+
+class _Stages:
+    """Progress of runs that follow each other, whose pixels may become more or fewer than planned
+    as they go: where memory runs out, or for the alpha and the mask of each image."""
+
+    def __init__(self, progress: Progress | None, planned: int) -> None:
+        self._report, self._later = progress or (lambda *_: None), planned
+        self._before = self._reached = self._total = 0
+
+    def begin(self, planned: int) -> None:
+        """Begin the next run, which was ``planned`` to take so many of the pixels in all."""
+        self._before, self._later = self._reached, max(self._later - planned, 0)
+
+    def advance(self, done: int, total: int) -> None:
+        """Report of the run that has begun: the ``Progress`` that it is given."""
+        self._reached = max(self._before + done, self._reached)
+        self._total = self._before + total + self._later
+        self._report(self._reached, self._total)
+
+    def end(self) -> None:
+        """Report that all is done, where what was planned last was not needed."""
+        if self._reached < self._total or not self._total:
+            self._reached = self._total = max(self._reached, 1)
+            self._report(self._reached, self._total)
+
 
 _ROW_BYTES = 2**27
 """Memory that a row of tiles takes at most beside the model where its result is resized; more where
@@ -118,6 +144,7 @@ class Sized:
         tiles: TileSettings | None = None,
         mask: Tensor | None = None,
         allocate: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
+        cancelled: Callable[[], bool] | None = None,
     ) -> None:
         """
         Args:
@@ -128,6 +155,7 @@ class Sized:
             mask: (H, W) in 0..1: how much of the result is restored.
             allocate: Makes the array, of a shape and type, that holds the result of a run which is
                 the input of the next.
+            cancelled: Called while the runs are planned, as in a run.
         """
         self.restorer, self.picture, self.allocate = restorer, picture, allocate
         self.tiles = tiles or TileSettings()
@@ -151,22 +179,27 @@ class Sized:
         row_bytes = math.inf
         if self.is_resized:
             row_bytes = max(_ROW_BYTES, 4 * math.prod(self.target) * channels)
-        first = Stream(restorer, picture, tiles, self._touched(runs), row_bytes)
+        stream = partial(Stream, restorer, tiles=tiles, row_bytes=row_bytes, cancelled=cancelled)
+        first = stream(picture, mask=self._touched(runs))
         self.streams = [first]
         for run in range(1, runs):
             side = self.scale**run
             held = Held((height * side, width * side, channels))
-            self.streams.append(
-                Stream(restorer, held, tiles, row_bytes=row_bytes, alpha_varies=first.alpha_varies)
-            )
+            self.streams.append(stream(held, alpha_varies=first.alpha_varies))
 
     @classmethod
     def of_first(
-        cls, restorer: Restorer, inputs: Inputs, size: TargetSize, tiles: TileSettings
+        cls,
+        restorer: Restorer,
+        inputs: Inputs,
+        size: TargetSize,
+        tiles: TileSettings,
+        cancelled: Callable[[], bool] | None = None,
     ) -> Sized:
-        """Prepare the first of several images, whose plan is that of all."""
+        """Prepare the first of several images, whose plan is that of all; a black one of none."""
+        image, *_ = (*inputs.images[:1], torch.zeros(inputs.images.shape[1:]))
         mask = None if inputs.mask is None else inputs.mask[0]
-        return cls(restorer, Held.of(inputs.images[0]), size, tiles, mask)
+        return cls(restorer, Held.of(image), size, tiles, mask, cancelled=cancelled)
 
     @property
     def pixels(self) -> int:
@@ -216,27 +249,21 @@ class Sized:
         Yields:
             float32 (h, w, C) in 0..1.
         """
-        before, total = 0, self.pixels
+        stages = _Stages(progress, self.pixels)
         *earlier, last = self.streams
-
-        def advance(done: int, of: int) -> None:
-            nonlocal total
-            total = max(total, before + of)
-            if progress is not None:
-                progress(before + done, total)
-
         for stream, following in zip(earlier, self.streams[1:], strict=True):
             held = following.picture
             assert isinstance(held, Held)
             height, width, channels = held.shape
             check_result(1, height, width, channels)
             held.pixels, start = self.allocate(held.shape, np.float32), 0
-            for band in stream.bands(advance, cancelled):
+            stages.begin(stream.plan.pixels)
+            for band in stream.bands(stages.advance, cancelled):
                 held.pixels[start : start + len(band)] = band
                 start += len(band)
                 del band
-            before += stream.plan.pixels
-        yield from self.finished(map(torch.from_numpy, last.bands(advance, cancelled)))
+        stages.begin(last.plan.pixels)
+        yield from self.finished(map(torch.from_numpy, last.bands(stages.advance, cancelled)))
 
     def finished(self, bands: Iterator[Tensor]) -> Iterator[np.ndarray]:
         """Make the result of that of the last run, (n, W, C), which arrives in bands from top to
@@ -331,25 +358,25 @@ def restore_to_size(
     target = size.of(height, width, restorer.model.scale)
     check_result(batch, *target, channels)
     out = empty_result(batch, *target, channels)
+    if not batch:
+        return out
     masks = [None] * batch if inputs.mask is None else inputs.mask.expand(batch, -1, -1)
-    first = Sized.of_first(restorer, inputs, size, tiles or TileSettings())
+    first = Sized.of_first(restorer, inputs, size, tiles or TileSettings(), cancelled)
     at_once = first.together(batch)
+    stages = _Stages(progress, batch * first.pixels)
     with restorer.model.reusing_plans():
         for begun in range(0, batch, at_once):
             group = slice(begun, begun + at_once)
-            number = len(images[group])
-
-            def advance(done: int, total: int, begun: int = begun, number: int = number) -> None:
-                if progress is not None:
-                    progress(begun * total // number + done, batch * total // number)
-
             restored = None
             if at_once > 1:
-                restored = iter(_run_together(first, images[group], advance, cancelled))
+                stages.begin(len(images[group]) * first.pixels)
+                restored = iter(_run_together(first, images[group], stages.advance, cancelled))
             for image, result, mask in zip(images[group], out[group], masks[group], strict=True):
-                sized, start = Sized(restorer, Held.of(image), size, tiles, mask), 0
+                held, start = Held.of(image), 0
+                sized = Sized(restorer, held, size, tiles, mask, cancelled=cancelled)
                 if restored is None:
-                    bands = sized.bands(advance, cancelled)
+                    stages.begin(first.pixels)
+                    bands = sized.bands(stages.advance, cancelled)
                 else:
                     bands = sized.finished(iter([next(restored)]))
                 for band in bands:
@@ -358,6 +385,7 @@ def restore_to_size(
                     if finished is not None:
                         finished(image, result, start, stop)
                     start = stop
+    stages.end()
     return out
 
 
@@ -368,14 +396,10 @@ def _run_together(
     errors are those of a call of the ``Restorer``. Returns the last result, (n, sH, sW, C)."""
     restorer = copy(first.restorer)
     restorer.strength = 1.0  # What is mixed is mixed at the end.
-    before, total = 0, len(images) * first.pixels
-    for _ in first.streams:
+    stages = _Stages(progress, len(images) * first.pixels)
+    for stream in first.streams:
         inputs = Inputs(images, None)
         plan = restorer.plan_for(inputs, first.tiles, cancelled)
-
-        def advance(done: int, _: int, before: int = before) -> None:
-            progress(before + done, total)
-
-        images = restorer.run(inputs, plan, advance, cancelled)
-        before += plan.pixels
+        stages.begin(len(images) * stream.plan.pixels)
+        images = restorer.run(inputs, plan, stages.advance, cancelled)
     return images

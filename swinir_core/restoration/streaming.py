@@ -29,8 +29,9 @@ _SAMPLE_BYTES = 8
 
 _FLOAT_BYTES = 4
 
-_WRAPPED_MARGIN = 64
-"""Input pixels."""
+WRAPPED_MARGIN = 64
+"""Input pixels that wrapped edges are taken to reach before the model is run to find how far; more
+than most need."""
 
 _STRIP = 256
 """Rows of the picture that are read at a time only to look at them."""
@@ -66,6 +67,7 @@ class Stream:
         mask: Tensor | None = None,
         row_bytes: float = math.inf,
         alpha_varies: bool | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> None:
         """
         Args:
@@ -77,6 +79,7 @@ class Stream:
                 ``auto``.
             alpha_varies: Whether alpha is not the same everywhere, which is otherwise found by
                 reading it.
+            cancelled: Called while the plan is made, as in a run.
         """
         self.restorer = restorer
         self.picture = picture
@@ -88,6 +91,7 @@ class Stream:
         self._colours = slice(self.channels - self._has_alpha)
         self._warned = False
         self._alpha_known = alpha_varies
+        self._cancelled = cancelled
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -107,6 +111,7 @@ class Stream:
             mask=self.mask,
             channels=self.channels,
             with_alpha=self.alpha_varies,
+            cancelled=self._cancelled,
         )
         tallest, _ = plan.tiles.largest
         needed = self.memory(tallest)
@@ -126,8 +131,7 @@ class Stream:
         much of the result again that the next row adds to. Alpha is enlarged in two steps. Where
         the colours of the input are kept, the result waits for the rows below.
         """
-        # How far wrapped edges reach is found by running the model; this is more than most need.
-        above, beside = (2 * margin for margin in margins(self.restorer.edges, _WRAPPED_MARGIN))
+        above, beside = (2 * margin for margin in margins(self.restorer.edges, WRAPPED_MARGIN))
         rows_kept = tile_height if tile_height >= self.height + above else 2 * tile_height
         if self.restorer.colors == "input":
             rows_kept += tile_height + 2 * COLOR_MARGIN

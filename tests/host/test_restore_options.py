@@ -181,3 +181,20 @@ def test_a_size_beyond_the_memory_is_refused(host: ComfyHost, picture: np.ndarra
         ours("bundled/denoise color (light)"), host.upload("picture.png", picture), options
     )
     assert "the result, an image of 440000x360000 pixels, takes" in host.run_failing(graph).error
+
+
+def test_a_picture_with_alpha_is_shown_at_any_size(
+    host: ComfyHost, models: Path, picture: np.ndarray
+) -> None:
+    """A host ends where a preview has an alpha that JPEG cannot hold."""
+    save(tiny_model(), models / "own.safetensors")
+    image = host.upload("picture.png", picture)
+    for size in ("model", "factor"):
+        graph = restoring(
+            ours("own.safetensors"),
+            image,
+            {"image": link("join"), "size": size, "size_value": 1.5},
+            join=node("JoinImageWithAlpha", image=link("load"), alpha=link("load", 1)),
+        )
+        assert host.run(graph).image().shape[-1] == 4
+    assert host.get_json("/system_stats")

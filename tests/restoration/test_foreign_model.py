@@ -20,6 +20,7 @@ from swinir_core import Cancelled, Restorer, TileSettings
 from swinir_core.reports import to_nobody
 from swinir_core.restoration import foreign_model
 from swinir_core.restoration.foreign_model import ForeignModel
+from swinir_core.restoration.inputs import check_inputs
 from swinir_core.restoration.peak_memory import Convolution, PeakMemory, count_memory
 
 
@@ -322,3 +323,75 @@ def test_other_channels_are_refused(num_in_ch: int, num_out_ch: int) -> None:
     words = f"turns {num_in_ch} channels into {num_out_ch}; only models for gray"
     with pytest.raises(ValueError, match=words):
         ForeignModel(model)
+
+
+class Odd(nn.Module):
+    """A network of other ways: products by ``einsum``, and more than a picture in its result."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.mix = nn.Parameter(torch.eye(3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mixed = torch.einsum("bchw,cd->bdhw", self.body(x), self.mix)
+        return mixed, mixed.mean()
+
+
+def odd() -> ImageModelDescriptor:
+    known = descriptor()
+    network = Odd(known.model)
+    return ImageModelDescriptor(
+        network,
+        network.state_dict(),
+        architecture=known.architecture,
+        purpose="SR",
+        tags=[],
+        supports_half=True,
+        supports_bfloat16=True,
+        scale=2,
+        input_channels=3,
+        output_channels=3,
+        call_fn=lambda model, image: model(image)[0],
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_networks_of_other_ways_run_in_every_precision(dtype: torch.dtype) -> None:
+    image = torch.rand(1, 20, 24, 3)
+    with torch.inference_mode():
+        result = Restorer(ForeignModel(odd()), "cpu", dtype)(image)
+        wanted = Restorer(ForeignModel(odd()), "cpu", torch.float32)(image)
+    assert (result - wanted).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("weights", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_half_weights_run_whatever_is_asked_for(weights: torch.dtype, dtype: torch.dtype) -> None:
+    image, model = torch.rand(1, 20, 24, 3), descriptor()
+    wanted = Restorer(ForeignModel(model), "cpu", torch.float32)(image)
+    model.model.to(weights)
+    result = Restorer(ForeignModel(model), "cpu", dtype)(image)
+    assert (result - wanted).abs().max() < 0.05
+
+
+def test_a_measurement_that_was_stopped_is_made_again() -> None:
+    model, calls = ForeignModel(descriptor()), []
+
+    def stop_at_the_second_size(_: float) -> None:
+        calls.append(1)
+        if len(calls) == 30:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        model.measure(torch.float32, torch.device("cpu"), 10**9, stop_at_the_second_size)
+    assert model.measure(torch.float32, torch.device("cpu"), 10**9, to_nobody)
+    assert not model.measure(torch.float32, torch.device("cpu"), 10**9, to_nobody)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_no_images_and_large_tiles_are_run_by_all_threads() -> None:
+    restore = Restorer(ForeignModel(descriptor()), "cpu", torch.float32)
+    assert restore(torch.rand(0, 12, 20, 3)).shape == (0, 24, 40, 3)
+    restore.measure(check_inputs(torch.rand(1, 700, 1400, 3)))
+    assert restore.plan(700, 1400, TileSettings("tiled", 768)).at_once == 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from swinir_core import Restorer, TileSettings
@@ -78,3 +80,15 @@ def test_tiles_nobody_looked_at_are_there_later() -> None:
     Restorer(Brighten(scale=2), "cpu", torch.float32)(image, tiles, finished=finished)
     assert (added[2] == seen[2]).all()
     assert (added[-1] == seen[-1]).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_rows_of_a_result_are_shown_without_alpha(channels: int) -> None:
+    """A host sends previews as JPEG, which knows no alpha, and ends where one cannot be saved."""
+    shown, image = Preview(), torch.full((20, 30, channels), 0.25)
+    shown.add_rows(image, torch.ones(30, 45, channels), 0, 10)
+    picture = shown.picture()
+    assert picture.shape == ((30, 45) if channels < 3 else (30, 45, 3))
+    assert (picture[:10] == 255).all()
+    assert (picture[10:] == 64).all()
+    Image.fromarray(picture).save(io.BytesIO(), "JPEG")

@@ -14,6 +14,7 @@ from swinir_core import Cancelled, Restorer, TileSettings
 from swinir_core.images.resize import Resizer, bicubic_resize, enlarge
 from swinir_core.restoration.inputs import check_inputs
 from swinir_core.restoration.sizing import Held, Sized, TargetSize, restore_to_size
+from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL, network
 
 MODELS = {1: network(GRAY), 2: network(SMALL), 3: network(replace(SMALL, scale=3))}
@@ -264,3 +265,85 @@ def test_resizer(target: tuple[int, int]) -> None:
     if target[0] * 20 == target[1] * 24:
         reference = bicubic_resize(image.numpy().astype(np.float64), target[0] / 24)
         np.testing.assert_allclose(whole.numpy(), reference.clip(0, 1), atol=1e-6)
+
+
+class Small(PretendModel):
+    """Has memory for so many pixels at once, and takes a call of all images that it is given."""
+
+    alignment = 8
+
+    def __init__(self, pixels: int, failures: int = 10**9) -> None:
+        super().__init__(scale=2)
+        self.pixels, self.failures = pixels, failures
+
+    def at_once(self, _: int, count: int, *others: object) -> int:
+        return count if self.failures < 10**9 else 1
+
+    def __call__(self, x: Tensor, *others: object) -> Tensor:
+        if x[:, 0].numel() > self.pixels and self.failures:
+            self.failures -= 1
+            raise MemoryError("out of memory")
+        return super().__call__(x)
+
+
+def with_alpha(varies: list[bool]) -> Tensor:
+    images = torch.rand(len(varies), 32, 32, 4)
+    for image, alpha_varies in zip(images, varies, strict=True):
+        image[..., 3] = image[..., 3] if alpha_varies else 1
+    return images
+
+
+HALVES = torch.stack([torch.ones(32, 32), torch.zeros(32, 32)])
+UNPLANNED: dict[str, tuple[Small, Tensor, dict[str, Any]]] = {
+    "memory runs out in each of two runs": (Small(40 * 40), picture(48, 48), {"value": 4.0}),
+    "memory runs out for the first image": (Small(24 * 24), picture(32, 32, images=3), {}),
+    "memory runs out for several together": (Small(24 * 24, 10), picture(32, 32, images=3), {}),
+    "alpha of later images together": (
+        Small(10**9, 1), with_alpha([False, True, True]), {"alpha": "restored"},
+    ),
+    "alpha of later images": (Small(10**9), with_alpha([False, True, True]), {"alpha": "restored"}),
+    "a mask of the first image": (Small(10**9), picture(32, 32, images=2), {"mask": HALVES}),
+    "a mask of the last image": (Small(10**9), picture(32, 32, images=2), {"mask": HALVES.flip(0)}),
+    "nothing of the model": (Small(10**9), picture(32, 32), {"strength": 0.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "images", "given"), UNPLANNED.values(), ids=UNPLANNED)
+def test_progress_reaches_its_end_where_not_all_goes_as_planned(
+    model: Small, images: Tensor, given: dict[str, Any]
+) -> None:
+    given, calls = {"value": 1.5, "mask": None} | given, list[tuple[int, int]]()
+    size, mask = TargetSize("factor", given.pop("value")), given.pop("mask")
+    restorer = Restorer(model, "cpu", torch.float32, **given)
+    tiles = TileSettings(overlap=8)
+    sized(restorer, images, size, mask=mask, tiles=tiles, progress=lambda *call: calls.append(call))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert all(done <= total for done, total in calls)
+    assert calls[-1][0] == calls[-1][1]
+
+
+def test_no_images_have_no_results() -> None:
+    restorer = Restorer(MODELS[2], "cpu", torch.float32)
+    for way in ("model", "factor"):
+        size = TargetSize(way, 1.5)
+        assert sized(restorer, torch.rand(0, 8, 8, 3), size).shape[0] == 0
+        Sized.of_first(restorer, check_inputs(torch.rand(0, 8, 8, 3)), size, TileSettings())
+
+
+def test_can_be_stopped_while_the_overlap_is_found() -> None:
+    """For which a network of unknown reach is run on images of growing size."""
+    calls: list[int] = []
+
+    class Reaching(Small):
+        def __call__(self, x: Tensor, *others: Any) -> Tensor:
+            calls.append(len(x))
+            for report in others[:1]:
+                report(1.0)
+            return super().__call__(x)
+
+    restorer = Restorer(Reaching(10**9), "cpu", torch.float32)
+    tiles = TileSettings("tiled", 64)
+    with pytest.raises(Cancelled):
+        sized(restorer, picture(100, 100), TargetSize("factor", 1.5), tiles=tiles,
+              cancelled=lambda: len(calls) == 1)  # fmt: skip
+    assert len(calls) == 1

@@ -140,3 +140,31 @@ def test_memory_that_runs_out_cuts_a_wrapped_image_open() -> None:
     result = Restorer(short.requires_grad_(False), edges="wrapped")(image)
     expected = Restorer(whole, edges="wrapped")(image)
     torch.testing.assert_close(result, expected, atol=2 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("model", [network(SMALL), PretendModel(2)], ids=["SwinIR", "another"])
+def test_an_overlap_of_nothing_is_no_sign_that_a_model_wraps(model: Any) -> None:
+    image = picture(19, 21)
+    restore = Restorer(model, "cpu", torch.float32, edges="wrapped")
+    found = restore(image)
+    result = restore(image, TileSettings(overlap=0))  # A margin of one window at least.
+    assert (result - found).abs().max() < 0.05
+
+
+def test_progress_of_a_wrapped_image_that_is_cut_open_reaches_its_end() -> None:
+    class Small(PretendModel):
+        alignment = 8
+
+        def wrapping(self, *_: object) -> Any:
+            return self
+
+        def __call__(self, x: Tensor, *_: object) -> Tensor:
+            if x[:, 0].numel() > 24 * 24:
+                raise MemoryError("out of memory")
+            return super().__call__(x)
+
+    calls: list[tuple[int, int]] = []
+    restore = Restorer(Small(), "cpu", torch.float32, edges="wrapped")
+    restore(picture(48, 48), TileSettings(overlap=8), progress=lambda *call: calls.append(call))
+    assert all(done <= total for done, total in calls)
+    assert calls[-1][0] == calls[-1][1]

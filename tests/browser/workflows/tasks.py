@@ -100,7 +100,6 @@ For a clean photograph the example *Upscale a photograph* keeps more detail.
 detail, and those with *PSNR* stay closer to the picture.
 """,
     REAL,
-    REAL_WORLD_REPAIRS,
     "astronaut",
     ASTRONAUT,
     shrink=2,
