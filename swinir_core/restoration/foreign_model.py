@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..devices import is_out_of_memory, trim_heaps
 from ..reports import Report, to_nobody
@@ -348,6 +348,8 @@ class _Steps(TorchFunctionMode):
     ) -> Any:
         if func is torch.conv2d and not self.whole:
             result = self._convolve(*args, **(kwargs or {}))
+        elif func is torch.einsum:
+            result = func(*tree_map(_as_autocast, args), **(kwargs or {}))
         else:
             result = func(*args, **(kwargs or {}))
         self.count += 1
@@ -387,6 +389,14 @@ class _Steps(TorchFunctionMode):
             result[..., top:bottom, :] = part
             self._tell()
         return result
+
+
+def _as_autocast(given: Any) -> Any:
+    """Cast what autocast would. It casts for the products of an ``einsum``, not before, where a
+    counter of memory sees it whole and has them of mixed types."""
+    if not isinstance(given, Tensor) or not torch.is_autocast_enabled(given.device.type):
+        return given
+    return given.to(torch.get_autocast_dtype(given.device.type))
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:

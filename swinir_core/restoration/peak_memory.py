@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-_AUTOCAST = [torch._C._dispatch_key_parse(f"Autocast{name}") for name in ("CPU", "MPS", "XPU")]
-"""A dispatch mode is called past autocast, which operators made of others, such as ``einsum``, need
-for their parts in inference mode; those that were cast before are not cast again."""
 
 
 @dataclass
@@ -54,10 +49,7 @@ class PeakMemory(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         given = {_key(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        with ExitStack() as autocast:
-            for key in _AUTOCAST:
-                autocast.enter_context(torch._C._SetExcludeDispatchKeyGuard(key, False))
-            result = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and _key(tensor) not in given:
                 self._count(tensor.untyped_storage())

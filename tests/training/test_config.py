@@ -39,7 +39,7 @@ def test_what_is_written_can_be_read_from_anywhere(
     config = read_config(Path("run/settings.toml"))
     assert config.data.train == (tmp_path / "photographs",)
     assert config.run.out == tmp_path / "elsewhere"
-    assert config.run.start_from == Path("upscale_x2_light")
+    assert config.run.start_from == Path("denoise_color_light")
 
 
 def test_relative_paths_are_beside_the_file_and_options_are_not(
