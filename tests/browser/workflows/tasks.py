@@ -347,8 +347,7 @@ says which bundled model helps, and how much of it. Here **Load SwinIR Model** l
 clean picture is enlarged.
 
 To choose yourself, disconnect *model* of **Load SwinIR Model** and *strength*; the advice \
-remains. *edges* and *colors* are set as the real-world model needs them, and harm none of the \
-others.
+remains. *edges* and *colors* are set as the real-world model needs them.
 
 Look at pictures in their own size: once they are shrunk or enlarged less can be told.
 
