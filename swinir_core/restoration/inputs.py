@@ -79,12 +79,17 @@ def empty_result(*shape: int) -> Tensor:
     return torch.from_numpy(np.zeros(shape, np.float32))
 
 
+def result_bytes(batch: int, height: int, width: int, channels: int) -> int:
+    """Count the bytes of a float32 result of this shape."""
+    return 4 * batch * height * width * channels
+
+
 def check_result(batch: int, height: int, width: int, channels: int) -> None:
     """Raise ``MemoryError`` where a float32 result of this shape is larger than what is free.
 
     Systems hand out memory that they do not have, and end the process when it is written to.
     """
-    needed = 4 * batch * height * width * channels
+    needed = result_bytes(batch, height, width, channels)
     free = psutil.virtual_memory().available + psutil.swap_memory().free
     if needed > free:
         images = (

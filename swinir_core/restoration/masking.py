@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,19 +13,30 @@ from ..images.resize import enlarged_bands
 from ..reports import Report, to_nobody
 
 
-def stretched(mask: Tensor, height: int, width: int) -> Tensor:
+def stretched(
+    mask: Tensor, height: int, width: int, wrapped: tuple[bool, bool] = (False, False)
+) -> Tensor:
     """Resize a mask (B, h, w) or (h, w) to (B, height, width), bilinearly.
 
-    One of this size is returned unchanged, values beyond 0..1 included. Raises ``ImageError`` for
-    another shape.
+    ``wrapped`` tells whether it continues from bottom to top, and from right to left. One of this
+    size is returned unchanged, values beyond 0..1 included. Raises ``ImageError`` for another
+    shape.
     """
     if mask.ndim not in (2, 3) or 0 in mask.shape:
         raise ImageError(f"a mask must be (batch, height, width), got {tuple(mask.shape)}.")
     mask = mask if mask.ndim == 3 else mask[None]
     if mask.shape[1:] == (height, width):
         return mask
-    size = (height, width)
-    return F.interpolate(limited(mask)[:, None], size, mode="bilinear", antialias=True)[:, 0]
+    mask, size, inside = limited(mask), [], []
+    for side, (wraps, length) in enumerate(zip(wrapped, (height, width), strict=True), start=1):
+        # The least pixels that become whole ones are as many as the filter reaches, or more.
+        pixels = math.gcd(mask.shape[side], length)
+        margin, beyond = mask.shape[side] // pixels * wraps, length // pixels * wraps
+        mask = continued(mask, margin, side)
+        size.append(length + 2 * beyond)
+        inside.append(slice(beyond, beyond + length))
+    resized = F.interpolate(mask[:, None], size, mode="bilinear", antialias=True)[:, 0]
+    return resized[:, inside[0], inside[1]]
 
 
 def limited(mask: Tensor) -> Tensor:
@@ -31,29 +44,33 @@ def limited(mask: Tensor) -> Tensor:
     return mask.float().cpu().nan_to_num(nan=0.0).clamp(0, 1)
 
 
-def touched(mask: Tensor, wrapped: tuple[bool, bool]) -> Tensor:
-    """Tell where a mask (H, W) has an effect once it is enlarged: (H, W) booleans."""
-    around, inside = _around(mask, wrapped)
-    return F.max_pool2d(around[None], 3, stride=1, padding=1)[0][inside] > 0
+def touched(mask: Tensor, wrapped: tuple[bool, bool], reach: int = 1) -> Tensor:
+    """Tell where a mask (H, W) has an effect: (H, W) booleans.
+
+    ``reach`` is how many pixels away it has one; 1 where it is enlarged.
+    """
+    around, inside = _around(mask, wrapped, reach)
+    return F.max_pool2d(around[None], 2 * reach + 1, stride=1, padding=reach)[0][inside] > 0
 
 
 def enlarged(mask: Tensor, scale: int, wrapped: tuple[bool, bool]) -> Tensor:
     """Enlarge a mask (H, W) to (scale * H, scale * W), bilinearly."""
     if scale == 1:
         return mask
-    around, inside = _around(mask, wrapped, scale)
+    around, inside = _around(mask, wrapped, 1, scale)
     return F.interpolate(around[None, None], scale_factor=scale, mode="bilinear")[0, 0][inside]
 
 
 def _around(
-    mask: Tensor, wrapped: tuple[bool, bool], scale: int = 1
+    mask: Tensor, wrapped: tuple[bool, bool], margin: int, scale: int = 1
 ) -> tuple[Tensor, tuple[slice, ...]]:
-    """Continue a mask by a pixel beyond the edges that are wrapped. Returns it, and where the
-    mask lies in it once it is enlarged."""
+    """Continue a mask by ``margin`` pixels beyond the edges that are wrapped. Returns it, and where
+    the mask lies in it once it is enlarged."""
     inside = []
     for side, wraps in enumerate(wrapped):
-        inside.append(slice(scale * wraps, scale * (mask.shape[side] + wraps)))
-        mask = continued(mask, 1, side) if wraps else mask
+        beyond = margin * wraps
+        inside.append(slice(scale * beyond, scale * (mask.shape[side] + beyond)))
+        mask = continued(mask, beyond, side)
     return mask, tuple(inside)
 
 

@@ -19,7 +19,7 @@ from .colors import keep_colors, shrink
 from .edges import WRAPPED, margins
 from .execution import Job, Progress, Run, is_gray, make_jobs
 from .image_model import Ensemble, ImageModel
-from .inputs import Inputs, check_inputs, check_result, empty_result
+from .inputs import Inputs, check_inputs, check_result, empty_result, result_bytes
 from .masking import mix
 from .overlap import find_overlap
 from .planning import RunPlan, place_tiles, select_tiles
@@ -229,7 +229,7 @@ class Restorer:
             return
         for _ in run.do(make_jobs(image, result, tiles, self.model.in_channels)):
             pass
-        result.copy_(limit_alpha(result, image, scale))
+        result.copy_(limit_alpha(result, image, scale, wrapped=run.plan.wrapped))
         if mask is not None:
             mix(image, result, mask, scale, run.plan.wrapped, run.check)
 
@@ -252,7 +252,8 @@ class Restorer:
         """Plan the run of these inputs; see ``plan``. Colour images of equal channels count as
         gray. Raises ``MemoryError`` where the result alone is larger than the memory."""
         batch, height, width, channels = inputs.images.shape
-        check_result(batch, height * self.model.scale, width * self.model.scale, channels)
+        shape = (batch, height * self.model.scale, width * self.model.scale, channels)
+        check_result(*shape)
         alpha = inputs.images[..., -1]
         # Nothing is to be restored where no image has an edge of transparency.
         with_alpha = has_alpha(channels) and any((one != one[0, 0]).any() for one in alpha)
@@ -260,6 +261,8 @@ class Restorer:
             channels -= 2
         return self.plan(
             *(height, width, tiles, batch),
+            # The system counts the result as free until it is written to.
+            beside=(lambda _: result_bytes(*shape)) if self.device.type == "cpu" else None,
             mask=self.share(inputs),
             channels=channels,
             with_alpha=with_alpha,
@@ -288,8 +291,8 @@ class Restorer:
             tiles: When and how images are cut.
             batch: Number of images.
             beside: Returns the bytes of the machine's memory, model not included, that a row of
-                tiles of the given height takes where an image is read and written by such rows; in
-                the mode ``auto`` tiles are then low enough for that too.
+                tiles of the given height takes where an image is read and written by such rows, or
+                the whole result; in the mode ``auto`` tiles are then small enough for that too.
             mask: (B or 1, H, W) of the images.
             channels: Of the images (1 to 4, alpha included), by default of the model. A gray model
                 restores those of a colour image one by one, together like separate images.

@@ -11,7 +11,6 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..choices import SIZE_VALUE, SIZES
@@ -19,7 +18,7 @@ from ..images.resize import Resizer
 from .edges import WRAPPED
 from .execution import Progress
 from .inputs import Inputs, check_result, empty_result
-from .masking import enlarged, stretched
+from .masking import enlarged, stretched, touched
 from .planning import RunPlan
 from .restorer import Restorer
 from .streaming import Rows, Stream
@@ -291,8 +290,7 @@ class Sized:
         if self.share is None or self.share.shape != (height, width) or runs > 1:
             return None
         reach = math.ceil(2 * max(height / self.target[0], width / self.target[1], 1))
-        window = 2 * reach * self.is_resized + 1
-        return F.max_pool2d(self.share[None], window, stride=1, padding=window // 2)
+        return touched(self.share, self.wrapped, reach * self.is_resized)[None].float()
 
     def _mix(self, band: Tensor, start: int) -> None:
         """Mix rows of the result, (h, w, C), from ``start`` on, with the plain input, in place."""
@@ -309,7 +307,7 @@ class Sized:
         if self.share.numel() == 1:
             return self.share.expand(self.target)
         if self.is_resized:
-            return stretched(self.share, *self.target)[0]
+            return stretched(self.share, *self.target, self.wrapped)[0]
         return enlarged(self.share, self.scale, self.wrapped)
 
     def _plain(self, start: int, stop: int) -> Tensor:

@@ -225,12 +225,15 @@ class Stream:
 
     def _alpha(self, restored: Tensor, start: int, stop: int) -> Tensor:
         """Make alpha of some rows of the picture: (s * (stop - start), sW, 1)."""
-        scale = self.restorer.model.scale
-        if self.plan.restores_alpha:
-            first = max(start - ENLARGE_MARGIN, 0)
-            alpha = self.read(first, min(stop + ENLARGE_MARGIN, self.height))[..., -1:]
-            return limit_alpha(restored, alpha, scale, start - first)
-        return self.enlarged(start, stop, lambda first, last: self.read(first, last)[..., -1:])
+
+        def read(first: int, last: int) -> Tensor:
+            return self.read(first, last)[..., -1:]
+
+        if not self.plan.restores_alpha:
+            return self.enlarged(start, stop, read)
+        alpha, above = self._with_neighbours(start, stop, read)
+        scale, wraps = self.restorer.model.scale, self._wrapped[1]
+        return limit_alpha(restored, alpha, scale, above, (False, wraps))
 
     def enlarged(self, start: int, stop: int, read: Callable[[int, int], Tensor]) -> Tensor:
         """Enlarge rows of the picture plainly: (s * (stop - start), sW, C) float32 in 0..1.
@@ -239,16 +242,24 @@ class Stream:
             start, stop: Of the picture.
             read: Returns rows of it from one to another, (n, W, C).
         """
-        scale, first, last = (
-            self.restorer.model.scale,
-            start - ENLARGE_MARGIN,
-            stop + ENLARGE_MARGIN,
-        )
+        rows, above = self._with_neighbours(start, stop, read)
+        scale = self.restorer.model.scale
+        result = enlarge(rows, scale, (False, self._wrapped[1]))
+        return result[above * scale : (above + stop - start) * scale]
+
+    def _with_neighbours(
+        self,
+        start: int,
+        stop: int,
+        read: Callable[[int, int], Tensor],
+        margin: int = ENLARGE_MARGIN,
+    ) -> tuple[Tensor, int]:
+        """Take rows, by ``read``, with up to ``margin`` rows of the picture above and below, always
+        as many where it wraps. Returns them, and how many are above."""
+        first, last = start - margin, stop + margin
         if not self._wrapped[0]:
             first, last = max(first, 0), min(last, self.height)
-        rows = self.seen_around(first, last, read)
-        kept = slice((start - first) * scale, (stop - first) * scale)
-        return enlarge(rows, scale, (False, self._wrapped[1]))[kept]
+        return self.seen_around(first, last, read), start - first
 
     @cached_property
     def alpha_varies(self) -> bool:
@@ -281,14 +292,9 @@ class Stream:
         """Read rows, with the colours that a network sees: (stop - start, W, C) float32."""
         if not self._has_alpha:
             return self.read(start, stop)
-        first, last = start - SPREAD, stop + SPREAD
-        if not self._wrapped[0]:
-            first, last = max(first, 0), min(last, self.height)
-        rows = self.seen_around(first, last, self.read)
-        kept = slice(start - first, stop - first)
-        return torch.cat(
-            [spread_colors(rows, (False, self._wrapped[1]))[kept], rows[kept, :, -1:]], -1
-        )
+        rows, above = self._with_neighbours(start, stop, self.read, SPREAD)
+        seen = torch.cat([spread_colors(rows, (False, self._wrapped[1])), rows[..., -1:]], -1)
+        return seen[above : above + stop - start]
 
     def read(self, start: int, stop: int) -> Tensor:
         """Read rows, (stop - start, W, C), as ``check_inputs`` makes images; warns once."""

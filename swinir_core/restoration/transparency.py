@@ -49,7 +49,13 @@ def spread_colors(image: Tensor, wrapped: tuple[bool, bool] = (False, False)) ->
     return torch.where(alpha.to(colors.device) >= _VISIBLE, colors, faint)
 
 
-def limit_alpha(result: Tensor, alpha: Tensor, scale: int, above: int = 0) -> Tensor:
+def limit_alpha(
+    result: Tensor,
+    alpha: Tensor,
+    scale: int,
+    above: int = 0,
+    wrapped: tuple[bool, bool] = (False, False),
+) -> Tensor:
     """Keep restored alpha near that of the image: what is opaque, or fully transparent, stays so
     exactly, which no network does by itself.
 
@@ -58,10 +64,11 @@ def limit_alpha(result: Tensor, alpha: Tensor, scale: int, above: int = 0) -> Te
         alpha: (H, W, 1) of the image, finite: its rows, with a row above and below, if there is.
         scale: s.
         above: Rows of ``alpha`` above those of the result.
+        wrapped: Whether ``alpha`` continues from bottom to top, and from right to left.
 
     Returns:
         (sh, sW, 1) in 0..1.
     """
     rows = slice(above, above + len(result) // scale)
-    least, largest = neighbour_bounds(alpha.float().cpu().clamp(0, 1))
+    least, largest = neighbour_bounds(alpha.float().cpu().clamp(0, 1), wrapped)
     return limit(result, (least[rows], largest[rows]), scale).clamp_(0, 1)

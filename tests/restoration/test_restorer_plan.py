@@ -10,6 +10,7 @@ from swinir_core import Restorer, TileSettings, estimate_memory
 from swinir_core.image_files.picture import Picture
 from swinir_core.images.levels import to_floats
 from swinir_core.restoration import restorer
+from swinir_core.restoration.inputs import check_inputs
 from swinir_core.restoration.streaming import Stream
 from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL
@@ -32,6 +33,16 @@ def test_auto_cuts_only_what_does_not_fit(color: Restorer) -> None:
     assert len(tight.tiles) == 2
     assert all(estimate_memory(SMALL, *tile.size) < enough for tile in tight.tiles)
     assert len(color.plan(100, 100).tiles) == 1
+
+
+def test_memory_of_the_result_is_not_free_for_tiles(
+    color: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, result = check_inputs(torch.zeros(1, 100, 100, 3)), 4 * 200 * 200 * 3
+    enough = estimate_memory(SMALL, 100, 100) + result
+    for free, tiles in ((enough, 1), (enough - 1, 2)):
+        monkeypatch.setattr(restorer, "free_memory", lambda _, free=free: free)
+        assert len(color.plan_for(inputs).tiles) == tiles
 
 
 def test_only_a_cut_asks_the_model_how_far_tiles_overlap(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from swinir_core import Restorer, SwinIR, TileSettings
 from swinir_core.restoration.foreign_model import ForeignModel
 from swinir_core.restoration.inputs import check_inputs
-from swinir_core.restoration.sizing import TargetSize, restore_to_size
+from swinir_core.restoration.sizing import Held, TargetSize, restore_to_size
+from swinir_core.restoration.streaming import Stream
 from tests.support.models import PretendModel
 from tests.support.reference import GRAY, SMALL, network
 
@@ -62,12 +64,19 @@ def test_is_the_middle_of_a_tiling(name: str, edges: str) -> None:
 @pytest.mark.parametrize("edges", ["wrapped", "wrapped horizontally"])
 @pytest.mark.parametrize(
     "options",
-    [{"ensemble": True}, {"colors": "input"}, {"strength": 0.4}, {"mask": True}, {"alpha": True}],
+    [
+        {"ensemble": True},
+        {"colors": "input"},
+        {"strength": 0.4},
+        {"mask": True},
+        {"alpha": "enlarged"},
+        {"alpha": "restored"},
+    ],
     ids=str,
 )
 def test_all_that_is_done_to_a_result_wraps(edges: str, options: dict[str, Any]) -> None:
     options, axes, model = dict(options), AXES[edges], network(SMALL)
-    image = picture(24, 32, 4 if options.pop("alpha", False) else 3)
+    image = picture(24, 32, 4 if "alpha" in options else 3)
     mask = None
     if options.pop("mask", False):
         mask = torch.zeros(1, 24, 32)
@@ -87,6 +96,32 @@ def test_resized_results_wrap(edges: str, factor: float) -> None:
     expected = middle(restore_to_size(Restorer(model), inputs, size), axes)
     result = restore_to_size(Restorer(model, edges=edges), check_inputs(image), size)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("edges", ["wrapped", "wrapped horizontally"])
+@pytest.mark.parametrize("tiles", [None, TileSettings("tiled", 32, overlap=8)], ids=str)
+def test_masks_of_resized_results_wrap(edges: str, tiles: TileSettings | None) -> None:
+    image, size, mask = picture(48, 80), TargetSize("factor", 1.25), torch.zeros(1, 48, 80)
+    mask[:, :2, :2] = 1  # Resized, it and what it shows reach the opposite edges.
+    restorer = Restorer(Blur(), "cpu", torch.float32, edges=edges)
+    result = restore_to_size(restorer, check_inputs(image, mask), size, tiles)
+    axes = AXES[edges]
+    inputs = check_inputs(tiled(image, axes), tiled(mask[..., None], axes)[..., 0])
+    expected = middle(restore_to_size(Restorer(Blur(), "cpu", torch.float32), inputs, size), axes)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("edges", AXES)
+@pytest.mark.parametrize(
+    "options", [{"alpha": "enlarged"}, {"alpha": "restored"}, {"colors": "input"}], ids=str
+)
+def test_rows_wrap_as_the_whole_does(edges: str, options: dict[str, Any]) -> None:
+    image, tiles = picture(72, 40, 4), TileSettings("tiled", 32, overlap=8)
+    restorer = Restorer(Blur(), "cpu", torch.float32, edges=edges, **options)
+    rows = list(Stream(restorer, Held.of(image[0]), tiles).bands())
+    assert len(rows) > 1 or options == {"colors": "input"}
+    whole = restorer(image, tiles)[0]
+    torch.testing.assert_close(torch.from_numpy(np.concatenate(rows)), whole, atol=1e-6, rtol=0)
 
 
 def test_rolling_the_input_by_windows_rolls_the_result() -> None:
