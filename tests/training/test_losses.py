@@ -52,11 +52,17 @@ def test_gradient_loss_by_hand() -> None:
 
 
 def test_texture_loss_by_hand() -> None:
-    """Stripes a pixel wide, 0.5 apart, beside the stripes moved by one, and beside flat."""
-    stripes = 0.5 * (torch.arange(17) % 2).expand(1, 1, 9, 17)
+    """Stripes two pixels wide, 0.5 apart, beside the stripes moved by two, and beside flat."""
+    stripes = 0.5 * (torch.arange(18) // 2 % 2).expand(1, 1, 10, 18)
     assert texture_l1(stripes, 0.5 - stripes).item() == 0
-    # Of the two axes only one has differences, 0.5 everywhere.
-    assert texture_l1(stripes, torch.zeros_like(stripes)).item() == pytest.approx(0.25)
+    # Of the two axes only one has differences, 0.25 between all means of two columns.
+    assert texture_l1(stripes, torch.zeros_like(stripes)).item() == pytest.approx(0.125)
+
+
+def test_a_fine_checkerboard_is_no_texture() -> None:
+    board = (torch.arange(32)[:, None] + torch.arange(32)).remainder(2).expand(1, 1, -1, -1) * 0.5
+    for pattern in (board, board[:, :, :1].expand_as(board)):
+        assert texture_l1(pattern, torch.full_like(pattern, 0.25)).item() == 0
 
 
 def test_means_loss_by_hand() -> None:
