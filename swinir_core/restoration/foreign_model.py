@@ -256,9 +256,13 @@ class ForeignModel:
         """The type that inputs of ``dtype`` are run in, which for half weights is theirs."""
         if dtype == torch.float16 and self.descriptor.model in _overflowing:
             dtype = torch.float32
-        weights = next((each.dtype for each in self.descriptor.model.parameters()), dtype)
+        weights = self._weights_type(dtype)
         half = weights in (torch.float16, torch.bfloat16)
         return weights if dtype == torch.float32 and half else dtype
+
+    def _weights_type(self, default: torch.dtype) -> torch.dtype:
+        """The type of the first weight; ``default`` where there is none."""
+        return next((each.dtype for each in self.descriptor.model.parameters()), default)
 
     def _run(self, x: Tensor, steps: _Steps) -> Tensor:
         """Run in the type of ``x``, or in float32 where float16 does not hold the numbers."""
@@ -289,9 +293,11 @@ class ForeignModel:
             # A cache of cast weights would hold memory that nobody counts.
             half = torch.autocast(x.device.type, dtype, cache_enabled=False)
         with half, steps:
-            result = self.descriptor(x.to(dtype))
+            # Many networks cast their mean to the type of their input for good, which is therefore
+            # that of the weights; others write to it, which may be an image or be expanded.
+            result = self.descriptor(x.to(self._weights_type(dtype), copy=True))
         # Descriptors run in inference mode, outside of which their results may not be overwritten.
-        return result if torch.is_inference_mode_enabled() else result.clone()
+        return result.to(dtype, copy=not torch.is_inference_mode_enabled())
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """The size to which the descriptor pads an image."""

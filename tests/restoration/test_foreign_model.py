@@ -14,9 +14,14 @@ import torch
 import torch.nn.functional as F
 from spandrel import ImageModelDescriptor, ModelLoader, SizeRequirements
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+from spandrel.architectures.DRUNet import DRUNet
+from spandrel.architectures.HAT import HAT
+from spandrel.architectures.RCAN import RCAN
+from spandrel.architectures.SPAN import SPAN
 from torch import Tensor, nn
 
 from swinir_core import Cancelled, Restorer, TileSettings
+from swinir_core.images.color import rgb_to_gray
 from swinir_core.reports import to_nobody
 from swinir_core.restoration import foreign_model
 from swinir_core.restoration.foreign_model import ForeignModel
@@ -323,6 +328,42 @@ def test_other_channels_are_refused(num_in_ch: int, num_out_ch: int) -> None:
     words = f"turns {num_in_ch} channels into {num_out_ch}; only models for gray"
     with pytest.raises(ValueError, match=words):
         ForeignModel(model)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "casts its mean to the input's type": lambda: HAT(
+        embed_dim=8, depths=(2,), num_heads=(2,), window_size=8, squeeze_factor=4, upscale=2
+    ),
+    "merges its weights in every call": lambda: SPAN(
+        num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=2, norm=True
+    ),
+    "writes to its input": lambda: RCAN(
+        scale=2, n_resgroups=1, n_resblocks=1, n_feats=8, reduction=4
+    ),
+    "takes a map of noise": lambda: DRUNet(in_nc=4, out_nc=3, nc=[8, 8, 8, 8], nb=2),
+}
+
+
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_results_are_those_of_spandrel_before_and_after_other_runs(name: str) -> None:
+    torch.manual_seed(0)
+    weights = NETWORKS[name]().state_dict()
+    model, same = (ModelLoader().load_from_state_dict(dict(weights)) for _ in range(2))
+    assert isinstance(model, ImageModelDescriptor)
+    assert isinstance(same, ImageModelDescriptor)
+    image = torch.rand(1, 21, 37, 3)
+    wanted = same(image.movedim(-1, 1).clone()).movedim(1, -1)
+    gray = same(image[..., :1].movedim(-1, 1).repeat(1, 3, 1, 1)).movedim(1, -1)
+    run = {
+        dtype: Restorer(ForeignModel(model), "cpu", dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    assert torch.allclose(run[torch.float32](image), wanted, atol=1e-6)
+    assert (run[torch.bfloat16](image) - wanted).abs().mean() < 0.01
+    assert torch.allclose(run[torch.float32](image), wanted, atol=1e-6)
+    result = run[torch.float32](image[..., :1])
+    assert torch.allclose(result, rgb_to_gray(gray)[..., None], atol=1e-6)
 
 
 class Odd(nn.Module):
