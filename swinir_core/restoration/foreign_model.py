@@ -354,6 +354,8 @@ class _Steps(TorchFunctionMode):
     ) -> Any:
         if func is torch.conv2d and not self.whole:
             result = self._convolve(*args, **(kwargs or {}))
+        elif func in (torch.randn, torch.randn_like):
+            result = _draw(func, *args, **(kwargs or {}))
         elif func is torch.einsum:
             result = func(*tree_map(_as_autocast, args), **(kwargs or {}))
         else:
@@ -395,6 +397,16 @@ class _Steps(TorchFunctionMode):
             result[..., top:bottom, :] = part
             self._tell()
         return result
+
+
+def _draw(func: Any, *given: Any, **options: Any) -> Tensor:
+    """``torch.randn`` or ``torch.randn_like``, with the same numbers in every call, or tiles of a
+    picture would differ in style."""
+    if func is torch.randn_like:
+        like = given[0]
+        given, options = (like.shape,), {"dtype": like.dtype, "device": like.device, **options}
+    device = options.get("device") or "cpu"
+    return torch.randn(*given, generator=torch.Generator(device).manual_seed(0), **options)
 
 
 def _as_autocast(given: Any) -> Any:
