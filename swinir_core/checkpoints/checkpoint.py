@@ -23,7 +23,7 @@ from ..network.swinir import SwinIR
 from ..text import quoted
 from .containers import Contents, read_tensors
 from .limits import check_size
-from .recognise import BUFFER_SUFFIXES, FILLS_HOLES, guesses, recognise
+from .recognise import BUFFER_SUFFIXES, guesses, recognise
 from .spandrel import foreign_architecture, official_names
 
 CONFIG_KEY = "swinir_config"
@@ -64,11 +64,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except ValueError as error:
         foreign = foreign_architecture(contents.weights)
         if foreign is not None:
-            remark = "" if foreign.is_upscaler else f"; {FILLS_HOLES}"
+            remark = f"; {foreign.remark}" if foreign.remark else ""
             raise OtherNetworkError(
                 f"{path.name}: this is a model of the architecture {foreign.name}, not a "
                 f"SwinIR{remark}.",
-                foreign.is_upscaler,
+                not foreign.remark,
             ) from error
         reason = f"{path.name}: {quoted(error)}."
         if isinstance(error, OtherNetworkError):

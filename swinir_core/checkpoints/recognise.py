@@ -41,7 +41,6 @@ _OTHER_UPSCALERS = (
     ("residual_layer.0.", "an OmniSR"),
     ("body.0.weight", "a compact (SRVGG) upscaler"),
     ("encoder_level1.0.attn.temperature", "a Restormer"),
-    ("idx_pred_layer.1.weight", "a CodeFormer"),
     ("refine_net.0.0.weight_orig", "a DDColor"),
     ("stage3_orsnet.", "an MPRNet"),
     ("body.0.body.0.dau_top.", "a MIRNetv2"),
@@ -56,6 +55,10 @@ _INPAINTERS = (
 )
 FILLS_HOLES = "it fills holes under a mask, so ComfyUI's Load Upscale Model does not take it either"
 """Said of models for inpainting, which lie in the same folders."""
+
+_FACE_RESTORERS = (("idx_pred_layer.1.weight", "a CodeFormer"),)
+ONE_FACE = "it restores single faces, cut out and aligned, so no node of this pack runs it"
+"""Said of models for faces, likewise."""
 
 
 def recognise(state_dict: Mapping[str, Tensor]) -> SwinIRConfig:
@@ -176,6 +179,7 @@ def _refuse_other_networks(state_dict: Mapping[str, Tensor]) -> None:
     kinds = (
         (_OTHER_NETWORKS, False, ""),
         (_INPAINTERS, False, f"; {FILLS_HOLES}"),
+        (_FACE_RESTORERS, False, f"; {ONE_FACE}"),
         (_OTHER_UPSCALERS, True, ""),
     )
     for networks, is_upscaler, remark in kinds:

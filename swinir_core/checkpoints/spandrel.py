@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network.config import SwinIRConfig
-from .recognise import BUFFER_SUFFIXES, before_unshuffling
+from .recognise import BUFFER_SUFFIXES, FILLS_HOLES, ONE_FACE, before_unshuffling
 from .wrapping import is_usual
 
 _NUM_FEAT = 64
@@ -23,6 +23,9 @@ _MOST_PREFIXES = 4
 """One behind another, and side by side."""
 _MOST_PARTS = 16
 """Of a state dict that holds several networks."""
+
+_OF_FACES = ("GFPGAN", "RestoreFormer", "CodeFormer")
+"""Architectures for single faces."""
 
 _OURS_ALONE = ("scale", "in_channels", "num_feat", "mean", "task")
 """Hyper-parameters that spandrel's network does not take under these names."""
@@ -67,8 +70,8 @@ class Foreign(NamedTuple):
     """An architecture that is not ours."""
 
     name: str
-    is_upscaler: bool
-    """True for a model that takes an image alone, false for one that takes a mask besides."""
+    remark: str
+    """Why it does not take an image alone, or not every one; empty where it does."""
 
 
 def foreign_architecture(weights: Mapping[str, Tensor]) -> Foreign | None:
@@ -95,7 +98,8 @@ def foreign_architecture(weights: Mapping[str, Tensor]) -> Foreign | None:
                     # Nothing else tells without loading a model.
                     loads = str(known.load.__annotations__.get("return"))
                     masked = "MaskedImageModelDescriptor" in loads
-                    return None if known.name == "SwinIR" else Foreign(known.name, not masked)
+                    remark = FILLS_HOLES if masked else ONE_FACE * (known.name in _OF_FACES)
+                    return None if known.name == "SwinIR" else Foreign(known.name, remark)
     return None
 
 

@@ -134,12 +134,18 @@ class ForeignModel:
     more memory and longer to stop."""
 
     def __init__(self, descriptor: ImageModelDescriptor) -> None:
-        """Raises ``ValueError`` unless the model turns gray into gray or RGB into RGB."""
+        """Raises ``ValueError`` unless the model turns gray into gray or RGB into RGB, whatever is
+        in the picture."""
         channels = (descriptor.input_channels, descriptor.output_channels)
         if channels not in ((1, 1), (3, 3)):
             raise ValueError(
                 f"this {descriptor.architecture.name} model turns {channels[0]} channels into "
                 f"{channels[1]}; only models for gray (1) or RGB (3) images can be run."
+            )
+        if descriptor.purpose == "FaceSR":
+            raise ValueError(
+                f"this {descriptor.architecture.name} model restores single faces, cut out and "
+                "aligned; only models for pictures of anything can be run."
             )
         self.descriptor = descriptor
         self.scale = descriptor.scale

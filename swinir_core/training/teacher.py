@@ -104,5 +104,8 @@ def _load_foreign(
         ) from error
     if not isinstance(descriptor, ImageModelDescriptor):
         raise ValueError(f"the teacher {path.name} needs more than an image; name another.")
-    model = ForeignModel(descriptor.eval())
+    try:
+        model = ForeignModel(descriptor.eval())
+    except ValueError as error:
+        raise ValueError(f"the teacher {path.name} cannot be used: {error}") from error
     return model, dtype if dtype in model.half_types(device) else torch.float32

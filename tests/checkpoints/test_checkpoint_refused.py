@@ -186,6 +186,23 @@ def test_models_for_inpainting_are_sent_to_no_upscale_loader(name: str, tmp_path
     assert str(caught.value).endswith("Load Upscale Model does not take it either.")
 
 
+FACE_RESTORERS = {
+    # name: keys of the file
+    "architecture GFPGAN": ["toRGB.0.weight", "stylegan_decoder.style_mlp.1.weight"],
+    "(like a|architecture) CodeFormer": ["module.idx_pred_layer.1.weight", "position_emb"],
+}
+
+
+@pytest.mark.parametrize("name", FACE_RESTORERS)
+def test_models_for_faces_are_sent_to_no_upscale_loader(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "face.safetensors"
+    save_file({key: torch.zeros(3) for key in FACE_RESTORERS[name]}, path)
+    words = rf"^face\.safetensors: .*{name}, not a SwinIR.*; it restores single faces"
+    with pytest.raises(OtherNetworkError, match=words) as caught:
+        read_checkpoint(path)
+    assert caught.value.is_upscaler is False
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nothing\.pth.*no such file"):
         read_checkpoint(tmp_path / "nothing.pth")

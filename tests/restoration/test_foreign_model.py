@@ -330,6 +330,13 @@ def test_other_channels_are_refused(num_in_ch: int, num_out_ch: int) -> None:
         ForeignModel(model)
 
 
+def test_models_for_faces_are_refused() -> None:
+    model: Any = descriptor()
+    model._purpose = "FaceSR"
+    with pytest.raises(ValueError, match="Compact model restores single faces, cut out"):
+        ForeignModel(model)
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "casts its mean to the input's type": lambda: HAT(
         embed_dim=8, depths=(2,), num_heads=(2,), window_size=8, squeeze_factor=4, upscale=2

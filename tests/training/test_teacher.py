@@ -56,10 +56,10 @@ def save_swinir(path: Path, **shape: Any) -> SwinIR:
     return model
 
 
-def save_compact(path: Path, weight: float = 1.0) -> None:
+def save_compact(path: Path, weight: float = 1.0, num_out_ch: int = 3) -> None:
     torch.manual_seed(0)
     model = SRVGGNetCompact(
-        num_in_ch=3, num_out_ch=3, num_feat=8, num_conv=2, upscale=2, act_type="prelu"
+        num_in_ch=3, num_out_ch=num_out_ch, num_feat=8, num_conv=2, upscale=2, act_type="prelu"
     )
     torch.save({"params": {k: v * weight for k, v in model.state_dict().items()}}, path)
 
@@ -225,6 +225,7 @@ def test_means_are_kept(taught: Path) -> None:
         ([SR, TEACHER, {"teacher": {"crop": 20}}], "smaller than a patch of 40x40 pixels"),
         ([SR, TEACHER, {"teacher": {"file": "none.pth"}}], "none.pth: neither a file nor a bun"),
         ([SR, TEACHER, {"teacher": {"file": "other.pth"}}], "the teacher other.pth is neither a"),
+        ([SR, TEACHER, {"teacher": {"file": "rgba.pth"}}], "rgba.pth cannot be used: this Real"),
         ([SR, TEACHER, {"teacher": {"file": "nan.pth"}}], "nan.pth makes pixels that are not num"),
         ([SR, {"data": {"flat": 0.6, "gray": 0.6}}], "together with flat = 0.6 it is more than 1"),
         ([SR, {"task": {"gray": True}, "data": {"gray": 0.5}}], "the network takes gray images"),
@@ -233,6 +234,7 @@ def test_means_are_kept(taught: Path) -> None:
 def test_what_cannot_be_is_said(taught: Path, changes: list[Any], sentence: str) -> None:
     torch.save({"params": {"weight": torch.zeros(2)}}, taught / "other.pth")
     save_compact(taught / "nan.pth", float("nan"))
+    save_compact(taught / "rgba.pth", num_out_ch=4)
 
     def run() -> None:
         pictures = pictures_of(tiny_config(taught, *changes))
