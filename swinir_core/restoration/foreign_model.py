@@ -416,7 +416,7 @@ def _draw(func: Any, *given: Any, **options: Any) -> Tensor:
         like = given[0]
         given, options = (like.shape,), {"dtype": like.dtype, "device": like.device, **options}
     device = options.get("device") or "cpu"
-    return torch.randn(*given, generator=torch.Generator(device).manual_seed(0), **options)
+    return torch.randn(*given, **options | {"generator": torch.Generator(device).manual_seed(0)})
 
 
 def _as_autocast(given: Any) -> Any:
