@@ -72,8 +72,9 @@ def test_threads_have_alive_together_no_more_than_the_estimate(preset: str) -> N
     with torch.inference_mode(), PeakMemory() as memory:
         network(torch.rand(1, 3, 64, 192))
     estimate = Parts.of(config, 64, 192, 1, torch.float32, CPU).alive
-    # On a busy machine the threads do not all work at one time; one alone has a quarter.
-    assert 0.4 * estimate <= memory.peak <= 1.05 * estimate
+    # Where others get no time one thread alone has 0.57 of it alive (lightweight). That all threads
+    # are counted is tested in test_threads.py.
+    assert 0.5 * estimate <= memory.peak <= 1.05 * estimate
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
