@@ -107,10 +107,6 @@ _measured: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype], _
 )
 """Kept for as long as a model is, however often it is wrapped."""
 
-_GRID = 16
-"""Pixels of the windows of most networks, or to which they shrink images by halves, and multiples
-of what the others take. Descriptors do not tell it of those that pad by themselves."""
-
 _CASTING = ("cpu", "cuda", "mps", "xpu")
 """Devices that PyTorch casts for; it would claim to for DirectML's as well."""
 
@@ -154,7 +150,7 @@ class ForeignModel:
         self.descriptor = descriptor
         self.scale = descriptor.scale
         self.in_channels = descriptor.input_channels
-        self.alignment = math.lcm(descriptor.size_requirements.multiple_of, _GRID)
+        self.alignment = descriptor.size_requirements.multiple_of
 
     def half_types(self, device: torch.device, /) -> tuple[torch.dtype, ...]:
         """List what the architecture allows. float16 comes first: it is finer by three bits."""
