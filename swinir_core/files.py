@@ -66,8 +66,7 @@ def check_target(path: Path) -> Path:
         fault = windows_fault(path) if WINDOWS else None
         if fault:
             raise OSError(f"{fault}; choose another name")
-        # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
-        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        target = real_path(path) if path.is_symlink() else path
         folder = nearest(target.parent)
         if not folder.is_dir():
             raise OSError(f"{folder} is not a folder")
@@ -85,6 +84,12 @@ def check_target(path: Path) -> Path:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"the folder {folder} is read-only")
     return target
+
+
+def real_path(path: Path) -> Path:
+    """Resolve symbolic links, as far as they lead anywhere."""
+    # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
+    return Path(os.path.realpath(path))
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Finding the image files a command reads, and planning where each result goes."""
 
 import glob
-import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ import PIL.Image
 
 from ..errors import ImageError
 from ..file_names import folded
-from ..files import nearest
+from ..files import nearest, real_path
 from .picture import FORMATS, READ_ONLY
 
 
@@ -96,7 +95,7 @@ def _check_distinct(plan: Sequence[tuple[Path, Path]]) -> None:
                 f"{other} and {source} would both be written to {where}; "
                 "restore them into separate folders."
             )
-        if key in sources and _real(sources[key]) != _real(source):
+        if key in sources and real_path(sources[key]) != real_path(source):
             raise ImageError(f"{target} is itself to be restored; choose another output folder.")
         written[key] = source, target
 
@@ -154,13 +153,13 @@ def _without_results(
     folder: Path, images: Iterable[Path], output: Path | None
 ) -> list[tuple[Path, Path]]:
     """Pair each image with its path inside ``folder``, except those in an output folder there."""
-    results = _real(output) if output and output.suffix.lower() not in FORMATS else None
-    if results and _real(folder) not in results.parents:
+    results = real_path(output) if output and output.suffix.lower() not in FORMATS else None
+    if results and real_path(folder) not in results.parents:
         results = None
     return [
         (folder / inside, inside)
         for inside in images
-        if not (results and _real(folder / inside).is_relative_to(results))
+        if not (results and real_path(folder / inside).is_relative_to(results))
     ]
 
 
@@ -183,13 +182,7 @@ def _names_a_file(output: Path) -> bool:
 
 def _key(path: Path) -> str:
     """Name the file at ``path`` alike for every way to write the path."""
-    return folded(str(_real(path)))
-
-
-def _real(path: Path) -> Path:
-    """Resolve symbolic links, as far as they lead anywhere."""
-    # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
-    return Path(os.path.realpath(path))
+    return folded(str(real_path(path)))
 
 
 @contextmanager

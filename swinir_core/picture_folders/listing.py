@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..file_names import folded, portable
+from ..files import real_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Suffixes, in lower case, of the files that are taken for pictures."""
@@ -34,7 +35,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
     Links that lead out of the folder are left out. Raises ``OSError`` where it cannot be read.
     """
-    inside = Path(os.path.realpath(folder))
+    inside = real_path(folder)
     return sorted(
         (
             path
@@ -42,7 +43,7 @@ def pictures_in(folder: Path) -> list[Path]:
             if path.suffix.lower() in SUFFIXES
             and path.name[0] != "."
             and path.is_file()
-            and Path(os.path.realpath(path)).is_relative_to(inside)
+            and real_path(path).is_relative_to(inside)
         ),
         key=lambda path: (_natural(path.stem), path.name),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +10,7 @@ import PIL.Image
 
 from ..errors import ImageError, WriteError
 from ..file_names import folded, relative_name
-from ..files import replacing
+from ..files import real_path, replacing
 from ..images.levels import to_integers
 from ..text import shown
 from .listing import SUFFIXES
@@ -107,8 +106,7 @@ def write_picture(
 def _target(root: Path, inside: PurePosixPath, suffix: str) -> Path:
     """The path of a result. Raises ``ValueError`` where links in ``root`` lead it out of there."""
     path = root / inside.with_name(inside.name + suffix)
-    # Not Path.resolve, which raises a RuntimeError for links in a circle before Python 3.13.
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+    if not real_path(path).is_relative_to(real_path(root)):
         raise ValueError(f"{path} is a link that leads out of {root}; choose another name.")
     return path
 

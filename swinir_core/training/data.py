@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..errors import ImageError
 from ..evaluation.layouts import find_layout
+from ..files import real_path
 from ..image_files.finding import images_in
 from ..image_files.reading import open_image
 from ..images.color import rgb_to_gray, to_channels
@@ -37,12 +38,12 @@ def image_paths(folders: Sequence[Path], without: Sequence[Path] = ()) -> list[P
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder} is not a folder; name one that holds images.")
-    left_out = {folder.resolve() for folder in without}
+    left_out = {real_path(folder) for folder in without}
     paths = [
         folder / inside
         for folder in folders
         for inside, _ in find_layout(folder, images_in(folder), None)
-        if left_out.isdisjoint((folder / inside).resolve().parents)
+        if left_out.isdisjoint(real_path(folder / inside).parents)
     ]
     if not paths:
         names = ", ".join(str(folder) for folder in folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +81,14 @@ def test_images_of_all_folders_are_found(tmp_path: Path) -> None:
         image_paths([tmp_path / "empty"])
     with pytest.raises(ValueError, match=r"a: no PNG.* in there, besides what is in .*a\."):
         image_paths([tmp_path / "a"], without=[tmp_path / "a"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a privilege on Windows")
+def test_links_in_a_circle_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").symlink_to("b.png")
+    (tmp_path / "out").symlink_to("out")
+    assert image_paths([tmp_path], without=[tmp_path / "out"]) == [tmp_path / "a.png"]
 
 
 def test_inputs_of_a_data_set_are_not_trained_on(tmp_path: Path) -> None:
