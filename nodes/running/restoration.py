@@ -143,6 +143,8 @@ def memory_required(
     only; nor how far wrapped edges reach, which most models need less of. A mask changes nothing.
     """
     assumed = WRAPPED_MARGIN if any(WRAPPED[restorer.edges]) else 0
+    if tiles.mode == "tiled":  # Such settings refuse more.
+        assumed = min(assumed, min(tiles.tile_sides) // 2)
     inputs, tiles = replace(inputs, mask=None), replace(tiles, overlap=tiles.overlap or assumed)
     if target.is_of_model(inputs, restorer.model.scale):
         return restorer.plan_for(inputs, tiles).memory

@@ -23,7 +23,7 @@ from tests.host.conftest import (
     tiny_model,
     to_tensor,
 )
-from tests.host.graphs import Node, link, node, ours, theirs, upscaling
+from tests.host.graphs import Node, link, node, ours, theirs, tiled, upscaling
 
 pytestmark = pytest.mark.host
 
@@ -181,6 +181,35 @@ def test_a_size_beyond_the_memory_is_refused(host: ComfyHost, picture: np.ndarra
         ours("bundled/denoise color (light)"), host.upload("picture.png", picture), options
     )
     assert "the result, an image of 440000x360000 pixels, takes" in host.run_failing(graph).error
+
+
+@pytest.mark.parametrize("edges", ["wrapped", "wrapped horizontally"])
+@pytest.mark.parametrize("side", [32, 96])
+@pytest.mark.parametrize("loader", [ours, theirs])
+def test_edges_are_wrapped_in_tiles_of_any_side(
+    host: ComfyHost,
+    models: Path,
+    upscale_models: Path,
+    picture: np.ndarray,
+    loader: Any,
+    side: int,
+    edges: str,
+) -> None:
+    model = tiny_model()
+    save(model, models / "wrapped.safetensors")
+    save_official(model, upscale_models / "wrapped.pth")
+    file = "wrapped.safetensors" if loader is ours else "wrapped.pth"
+    graph = restoring(
+        loader(file),
+        host.upload("picture.png", picture),
+        {"edges": edges, "tile_settings": link("tiles")},
+        tiles=tiled(side, 0),
+    )
+
+    result = host.run(graph).image()
+
+    restorer = sc.Restorer(model, edges=edges)
+    assert_same(result, restorer(to_tensor(picture), sc.TileSettings("tiled", side)))
 
 
 def test_a_picture_with_alpha_is_shown_at_any_size(
