@@ -248,6 +248,23 @@ def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
     assert gray == restorer.estimate_memory(16, 16)
 
 
+def check_a_size_beyond_the_memory_is_refused_before_its_runs_are_planned() -> None:
+    """There would be many of them, of so many tiles that planning them takes minutes."""
+    module: Any = import_module(f"{pack.__name__}.running.restoration")
+    model, plan = load(), module.Sized.of_first
+    module.Sized.of_first = None
+    try:
+        for way, value in (("factor", 1e5), ("longer side", 1e7), ("megapixels", 1e5)):
+            error = error_of(
+                lambda way=way, value=value: pack.SwinIRRestore.execute(
+                    model, image, size=way, size_value=value
+                )
+            )
+            assert isinstance(error, MemoryError), (way, error)
+    finally:
+        module.Sized.of_first = plan
+
+
 def check_another_architecture_that_runs_out_of_memory_is_cut() -> None:
     torch.manual_seed(0)
     network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
