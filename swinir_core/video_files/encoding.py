@@ -18,6 +18,10 @@ OPTIONS = {
     "libsvtav1": {"preset": "8"},
 }
 
+NARROW = 64
+"""Width of frames in pixels below which x265 must not weigh blocks by the later frames that refer
+to them (cutree): it then writes beyond its memory, which ends the process."""
+
 
 @dataclass(frozen=True)
 class Encoding:

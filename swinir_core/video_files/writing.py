@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ImageError, WriteError
 from .colors import from_rgb
-from .encoding import CODECS, OPTIONS, Encoding
+from .encoding import CODECS, NARROW, OPTIONS, Encoding
 from .reading import Frame, Video
 
 
@@ -94,6 +94,8 @@ class VideoWriter:
         )
         self._output.metadata.update(video.metadata)
         options = {**OPTIONS[codec], "crf": str(self.encoding.crf)}
+        if codec == "libx265" and width < NARROW:
+            options["x265-params"] += ":cutree=0"
         self._stream = self._output.add_stream(codec, rate=video.rate, options=options)
         context = self._stream.codec_context
         context.width, context.height = width, height

@@ -182,6 +182,17 @@ def test_codecs(tmp_path: Path, name: str) -> None:
     assert np.abs(difference.mean((0, 1, 2))).max() < 1
 
 
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
+@pytest.mark.parametrize("size", [(16, 16), (34, 18), (40, 40), (48, 96), (62, 34)])
+def test_narrow_frames(tmp_path: Path, size: tuple[int, int], codec: str) -> None:
+    """A failure of x265 ends the process of the tests as it would end a host."""
+    source = write_video(tmp_path / "a.mp4", 12, size)
+
+    rewrite(FileVideo(source), tmp_path / "b.mp4", Encoding(codec))
+
+    assert pictures_of(tmp_path / "b.mp4").shape == (12, *reversed(size), 3)
+
+
 def test_av1_in_444_is_refused(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", 1)
     with pytest.raises(ImageError, match="av1 does not take yuv444p; choose"):
