@@ -153,9 +153,9 @@ class Outcome:
     def saved(self, targets: Sequence[Path | None], written: Sequence[Path]) -> io.NodeOutput:
         """The output of a node that saves, with the pictures that it shows.
 
-        Raises ``ImageError`` where all failed.
+        Raises ``ImageError`` where all failed; pictures that are skipped have not.
         """
-        if self.failures and not written:
+        if self.failures and not written and None not in targets:
             raise ImageError(f"nothing could be written: {listed(self.failures)}")
         root = host.output_folder()
         skipped = targets.count(None)

@@ -109,6 +109,22 @@ def test_a_changed_folder_is_run_again(host: ComfyHost, model: sc.SwinIR, pictur
     assert text == "1 of 3 pictures written to output/changed, 2 skipped that exist."
 
 
+def test_a_failure_beside_what_is_skipped_is_left_out(
+    host: ComfyHost, model: sc.SwinIR, pictures: Path
+) -> None:
+    """Who runs a folder again with skip has the results of all others."""
+    folder = name_of(pictures)
+    host.run(restoring(folder, save_in="again"))
+
+    result = host.run(restoring(folder, save_in="again", existing="skip"))
+
+    assert host.new_log().count("SwinIR left a picture out: p3.png") == 2
+    assert result.found("run")["text"] == [
+        "0 of 3 pictures written, 2 skipped that exist. Left out: p3.png cannot be read: it is "
+        "damaged, or no picture."
+    ]
+
+
 def test_parts_of_a_folder(host: ComfyHost, model: sc.SwinIR) -> None:
     names = [sorted(path.stem for path in FOLDER.glob("*.png"))[i] for i in range(4)]
     taken = []
