@@ -148,10 +148,12 @@ def listed_name(model_name: str) -> str | None:
     return next((spelling for spelling in spellings if spelling in names), None)
 
 
-def find_file(model_name: str) -> Path:
+def find_file(model_name: str | None) -> Path:
     """The file of a model name, which comes from the outside: only known ones lead to a file.
 
-    Raises ``FileNotFoundError`` for any other.
+    Raises ``FileNotFoundError`` for any other, and for none, which the host's check lets through.
     """
+    if model_name is None:
+        raise FileNotFoundError("model_name: no model is chosen; choose one from the list.")
     name = listed_name(model_name) or model_name
     return titled_files().get(name) or host.model_path(name)

@@ -414,6 +414,8 @@ def check_names_lead_nowhere_else() -> None:
     for name in ("../../secret.safetensors", str(secret), "bundled/../x", "", "."):
         error = error_of(lambda name=name: load(name))
         assert isinstance(error, FileNotFoundError), name
+    error = error_of(lambda: pack.SwinIRModelLoader.execute(None))
+    assert "no model is chosen" in str(error)
 
 
 report(globals())
