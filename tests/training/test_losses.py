@@ -14,7 +14,7 @@ from swinir_core.training.losses.pixel import (
     l1,
     means_l1,
     plain_max,
-    texture_l1,
+    texture_hinge,
 )
 from tests.training.runs import random_images
 
@@ -51,18 +51,40 @@ def test_gradient_loss_by_hand() -> None:
     assert gradient_l1(target + 0.25, target).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_texture_loss_by_hand() -> None:
-    """Stripes two pixels wide, 0.5 apart, beside the stripes moved by two, and beside flat."""
-    stripes = 0.5 * (torch.arange(18) // 2 % 2).expand(1, 1, 10, 18)
-    assert texture_l1(stripes, 0.5 - stripes).item() == 0
-    # Of the two axes only one has differences, 0.25 between all means of two columns.
-    assert texture_l1(stripes, torch.zeros_like(stripes)).item() == pytest.approx(0.125)
+def stripes(shift: int) -> Tensor:
+    """Vertical stripes two pixels wide, 0.5 apart, (1, 1, 33, 33)."""
+    return 0.5 * ((torch.arange(33) + shift) // 2 % 2).expand(1, 1, 33, 33)
 
 
-def test_a_fine_checkerboard_is_no_texture() -> None:
-    board = (torch.arange(32)[:, None] + torch.arange(32)).remainder(2).expand(1, 1, -1, -1) * 0.5
-    for pattern in (board, board[:, :, :1].expand_as(board)):
-        assert texture_l1(pattern, torch.full_like(pattern, 0.25)).item() == 0
+BOARD = 0.5 * (torch.arange(33)[:, None] + torch.arange(33)).remainder(2).expand(1, 1, -1, -1)
+TEXTURE = {
+    "the target": (stripes(0), stripes(0), 0.0),
+    "half as strong": (0.5 * stripes(0), stripes(0), 0.125),
+    "stronger": (2 * stripes(0), stripes(0), 0.0),
+    "the opposite": (stripes(2), stripes(0), 0.25),
+    "another pattern": (BOARD, stripes(0), 0.0),
+    "half as strong, and half of another": (0.5 * (stripes(0) + BOARD), stripes(0), 0.0),
+    "none": (torch.full_like(BOARD, 0.25), stripes(0), 0.0),
+    "where the target is flat": (stripes(0), torch.zeros_like(BOARD), 0.0),
+}
+"""Prediction, target and loss. Of the differences along two axes a quarter is 0.5, so that their
+root mean square is 0.25."""
+
+
+@pytest.mark.parametrize(("prediction", "target", "loss"), TEXTURE.values(), ids=TEXTURE)
+def test_texture_loss_by_hand(prediction: Tensor, target: Tensor, loss: float) -> None:
+    assert texture_hinge(prediction, target).item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_texture_grows_along_the_target_only() -> None:
+    target = random_images(1, 3, 33, 33)
+    faint, noise = 0.2 * target, 0.05 * random_images(1, 3, 33, 33, seed=1)
+    prediction = (faint + noise).requires_grad_()
+    texture_hinge(prediction, target).backward()
+    assert prediction.grad is not None
+    step, along = -prediction.grad, target - target.mean()
+    assert torch.cosine_similarity(step.flatten(), along.flatten(), dim=0) > 0.7
+    assert abs(torch.cosine_similarity(step.flatten(), noise.flatten() - noise.mean(), dim=0)) < 0.1
 
 
 def test_means_loss_by_hand() -> None:
@@ -103,14 +125,14 @@ def test_charbonnier_is_eps_for_equal_images_with_no_gradient() -> None:
     assert not image.grad.any()
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max])
 def test_pixel_loss_gradcheck(loss) -> None:
     prediction = random_images(2, 3, 10, 10).double().requires_grad_()
     target = random_images(2, 3, 10, 10, seed=1).double()
     assert torch.autograd.gradcheck(loss, (prediction, target))
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_hinge])
 def test_pixel_loss_is_computed_in_float32(loss) -> None:
     """In bfloat16 the mean of 3000 differences would be off by its third digit."""
     prediction = random_images(1, 3, 32, 32).bfloat16()
@@ -121,7 +143,7 @@ def test_pixel_loss_is_computed_in_float32(loss) -> None:
     assert result.item() == pytest.approx(loss(prediction.double(), target.double()).item())
 
 
-@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_l1])
+@pytest.mark.parametrize("loss", [l1, charbonnier, gradient_l1, means_l1, plain_max, texture_hinge])
 def test_pixel_loss_refuses_to_broadcast(loss) -> None:
     with pytest.raises(ValueError, match=r"same shape, got \(1, 3, 4, 4\) and \(1, 1, 4, 4\)"):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))

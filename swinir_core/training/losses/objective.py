@@ -21,7 +21,7 @@ from .pixel import (
     l1,
     means_l1,
     plain_max,
-    texture_l1,
+    texture_hinge,
 )
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +31,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 _OPTIONAL: dict[str, Loss] = {
     "means": means_l1,
     "gradient": gradient_l1,
-    "texture": texture_l1,
+    "texture": texture_hinge,
     "plain": plain_max,
 }
 """Losses that count where ``LossSettings`` gives them a weight, ``means_weight`` and so on."""
