@@ -141,12 +141,12 @@ class Outcome:
 
     def failed(self, error: Exception) -> None:
         """Note a picture that was left out."""
-        self.failures.append(str(error))
+        self.failures.append(str(error).rstrip("."))
         logging.warning("SwinIR left a picture out: %s", error)
 
     def show(self, done: str) -> str:
         """Write on the node what was ``done``, and what was left out; return the text."""
-        failures = f" Left out: {listed(self.failures)}" if self.failures else ""
+        failures = f" Left out: {listed(self.failures)}." if self.failures else ""
         host.show_text(self._node, text := f"{done}.{failures}")
         return text
 
@@ -156,7 +156,7 @@ class Outcome:
         Raises ``ImageError`` where all failed; pictures that are skipped have not.
         """
         if self.failures and not written and None not in targets:
-            raise ImageError(f"nothing could be written: {listed(self.failures)}")
+            raise ImageError(f"nothing could be written: {listed(self.failures)}.")
         root = host.output_folder()
         skipped = targets.count(None)
         done = f"{len(written)} of {len(targets)} pictures written"

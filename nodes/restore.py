@@ -92,8 +92,9 @@ class SwinIRRestore(io.ComfyNode):
                         "What the model sees beyond the edges of the image. network leaves it to "
                         "the model, as the official one does. Choose mirrored where corners or "
                         "borders come out too dark or tinted; it computes 8 pixels more on every "
-                        "side. Choose wrapped for seamless textures, wrapped horizontally for "
-                        "panoramas: opposite edges then fit together in the result too."
+                        "side. Choose wrapped for seamless textures, wrapped horizontally or "
+                        "vertically for panoramas: opposite edges then fit together in the "
+                        "result too."
                     ),
                 ),
                 io.Combo.Input(

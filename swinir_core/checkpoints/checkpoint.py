@@ -185,4 +185,4 @@ def _check_weights(weights: Mapping[str, Tensor], config: SwinIRConfig) -> None:
         if shape != expected[key]:
             raise ValueError(f"{key!r} has shape {shape}, {expected[key]} expected")
         if weight.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(f"{key!r} holds {weight.dtype}, floating point numbers expected")
+            raise ValueError(f"{key!r} holds {weight.dtype}, floats of 16 to 64 bits expected")

@@ -302,8 +302,8 @@ def _no_weights(contents: Any, dictionaries: Mapping[Place, Mapping[str, Any]]) 
     ):
         return _ARRAYS
     if not isinstance(contents, Mapping):
-        kind = type(contents).__name__
-        return f"holds a {kind}, not a state dict; export model.state_dict() instead"
+        kind = "tensor" if isinstance(contents, StoredTensor) else type(contents).__name__
+        return f"holds one {kind}, not a state dict; export model.state_dict() instead"
     keys = quoted(", ".join(repr(key) for key in list(contents)[:5]))
     return f"it holds no weights under names we know, only {keys or 'nothing'}"
 

@@ -91,8 +91,8 @@ def _planes(
     height, width = image.shape[:2]
     if border < 0 or min(height, width) - 2 * border < least:
         raise ValueError(
-            f"a border of 0 or more must leave at least {least}x{least} of {width}x{height} "
-            f"pixels, got {border}"
+            f"at least {least}x{least} pixels are compared, but images of {width}x{height} with "
+            f"a border of {border} were given; take larger images, or a border from 0 on"
         )
     return _to_planes(image, border, y_channel), _to_planes(reference, border, y_channel)
 

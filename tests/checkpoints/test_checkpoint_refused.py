@@ -220,7 +220,8 @@ def changed(key: str, change: Callable[[Tensor], Tensor]) -> Callable[[dict[str,
 
 
 NOT_A_SWINIR: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
-    "list": (lambda w: list(w.values()), "a list, not a state dict"),
+    "list": (lambda w: list(w.values()), "one list, not a state dict"),
+    "tensor": (lambda w: w["norm.bias"], "one tensor, not a state dict"),
     "nothing": (lambda w: {}, "no weights under names we know, only nothing"),
     "numbers": (lambda w: {"epoch": 3}, "no weights under names we know, only 'epoch'"),
     "sparse": (changed(f"{LAYER}norm1.bias", lambda t: t.to_sparse()), "no ordinary numbers"),

@@ -110,14 +110,14 @@ NESTED = b"})" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
 PAIRS = b"](" + (text("a") + b"N\x86") * 100_000 + b"eq\x01"
 DAMAGED, NOTHING = "truncated or damaged", "no weights under names we know"
 BOMBS = {
-    "bytearray": (b"c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R", "holds a NoneType"),
-    "tensor": (b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R", "holds a NoneType"),
+    "bytearray": (b"c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R", "holds one NoneType"),
+    "tensor": (b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R", "holds one NoneType"),
     "codec": (
         b"c_codecs\nencode\nq\x01" + text("ab") + b"h\x01" * 40 + (text("hex") + b"\x86R") * 40,
         DAMAGED,
     ),
     "nested key": (NESTED + b"Ns", NOTHING),
-    "nested set": (b"c__builtin__\nset\n](" + NESTED[1:] + b"e\x85R", "holds a NoneType"),
+    "nested set": (b"c__builtin__\nset\n](" + NESTED[1:] + b"e\x85R", "holds one NoneType"),
     "colliding keys": (
         b"}("
         + b"".join(
@@ -131,9 +131,9 @@ BOMBS = {
         DAMAGED,
     ),
     "objects": (b"}" * 4_190_000, NOTHING),
-    "marks": (b"(" * 4_190_000 + b"N", "holds a NoneType"),
+    "marks": (b"(" * 4_190_000 + b"N", "holds one NoneType"),
     "memo": (b"}" + b"\x94" * 4_190_000, NOTHING),
-    "marked lists": (b"(]" * 2_095_000, "holds a list"),
+    "marked lists": (b"(]" * 2_095_000, "holds one list"),
     "tensors of one list of arguments": (
         b"]("
         + b"N" * 500_000
@@ -143,7 +143,7 @@ BOMBS = {
     ),
     "a byte array that is not there": (b"\x96" + b"\xff" * 7 + b"\x3f", DAMAGED),
     "a frame that is not there": (b"\x95" + b"\xff" * 8, "no weights|damaged"),
-    "sets of nested tuples": (b"\x8f(" + NESTED[1:] + b"\x90", "holds a NoneType"),
+    "sets of nested tuples": (b"\x8f(" + NESTED[1:] + b"\x90", "holds one NoneType"),
     "a frozen set of nested tuples": (b"(" + NESTED[1:] + b"\x91", DAMAGED),
     "views of one storage": (
         b"]("
@@ -158,7 +158,7 @@ BOMBS = {
         + b"t",
         DAMAGED,
     ),
-    "depth": (b"]" * 500_000 + b"a" * 499_999, "holds a list"),
+    "depth": (b"]" * 500_000 + b"a" * 499_999, "holds one list"),
     "text": (b"X\xff\xff\xff\xffabc", DAMAGED),
     "beyond the index": (text("a" * 9_000_000), "an index of 9000008 bytes"),
     "dict in itself": (b"}q\x01" + text("state_dict") + b"h\x01s", NOTHING),

@@ -180,7 +180,7 @@ def test_an_alpha_channel_does_not_count(host: ComfyHost) -> None:
     ("widgets", "output", "explanation"),
     [
         ({}, 0, "112x75 pixels and the reference 224x150; only images of the same size"),
-        ({"border": 40}, 1, "must leave at least 11x11 of 112x75 pixels, got 40"),
+        ({"border": 40}, 1, "11x11 pixels are compared, but images of 112x75 with a border of 40"),
     ],
 )
 def test_what_cannot_be_compared_is_explained(

@@ -101,7 +101,9 @@ def test_psnr_b_by_hand() -> None:
 @pytest.mark.parametrize("metric", [ssim, psnr_b])
 def test_too_small_an_image(metric) -> None:
     image, reference = pair(18, 30)
-    with pytest.raises(ValueError, match=r"at least 1[16]x1[16] of 30x18 pixels, got 4"):
+    with pytest.raises(
+        ValueError, match=r"at least 1[16]x1[16] pixels .* of 30x18 with a border of 4"
+    ):
         metric(image, reference, border=4)
 
 
@@ -119,8 +121,8 @@ def test_other_types_are_refused(metric, dtype) -> None:
     [
         ((20, 20), (20, 21), 0, "shapes differ"),
         ((20, 20, 4), (20, 20, 4), 0, "expected"),
-        ((20, 20), (20, 20), 10, "border .* must leave at least .* of 20x20"),
-        ((20, 20), (20, 20), -1, "border .* must leave at least .* of 20x20"),
+        ((20, 20), (20, 20), 10, "pixels are compared, but images of 20x20 with a border of"),
+        ((20, 20), (20, 20), -1, "pixels are compared, but images of 20x20 with a border of"),
     ],
     ids=["shapes", "channels", "border", "negative border"],
 )
