@@ -15,7 +15,7 @@ from ...swinir_core.choices import ALPHAS, COLORS, EDGES, PRECISIONS, SIZE_VALUE
 from ...swinir_core.restoration.edges import WRAPPED
 from ...swinir_core.restoration.execution import Job
 from ...swinir_core.restoration.image_model import ImageModel
-from ...swinir_core.restoration.inputs import Inputs, check_inputs, check_result
+from ...swinir_core.restoration.inputs import Inputs, check_inputs
 from ...swinir_core.restoration.planning import RunPlan
 from ...swinir_core.restoration.preview import Preview
 from ...swinir_core.restoration.sizing import Sized, TargetSize, restore_to_size
@@ -65,13 +65,7 @@ class Restoration:
 
     def plan(self, inputs: Inputs, in_all: Inputs) -> RunPlan | Sized:
         """Load the model and plan a run over ``inputs``, which are a part of the images that there
-        are ``in_all``.
-
-        Raises ``MemoryError`` where the result of one image is larger than what is free.
-        """
-        _, height, width, channels = inputs.images.shape
-        # To plan the runs to a size that is beyond all memory takes minutes.
-        check_result(1, *self.target.of(height, width, self.runnable.model.scale), channels)
+        are ``in_all``."""
         # Anything may have been evicted since the last run, so the model is requested every time.
         self._load(inputs)
         if self.restorer.measure(in_all, host.interrupted):
@@ -149,7 +143,7 @@ def memory_required(
     only; nor how far wrapped edges reach, which most models need less of. A mask changes nothing.
     """
     assumed = WRAPPED_MARGIN if any(WRAPPED[restorer.edges]) else 0
-    if tiles.mode == "tiled":  # Such settings refuse more.
+    if tiles.mode == "tiled":  # More is refused with them.
         assumed = min(assumed, min(tiles.tile_sides) // 2)
     inputs, tiles = replace(inputs, mask=None), replace(tiles, overlap=tiles.overlap or assumed)
     if target.is_of_model(inputs, restorer.model.scale):

@@ -195,7 +195,13 @@ class Sized:
         tiles: TileSettings,
         cancelled: Callable[[], bool] | None = None,
     ) -> Sized:
-        """Prepare the first of several images, whose plan is that of all; a black one of none."""
+        """Prepare the first of several images, whose plan is that of all; a black one of none.
+
+        Raises ``MemoryError`` where its result, which is to lie in memory, is larger than what is
+        free: to plan the many runs that would lead there takes long.
+        """
+        _, height, width, channels = inputs.images.shape
+        check_result(1, *size.of(height, width, restorer.model.scale), channels)
         image, *_ = (*inputs.images[:1], torch.zeros(inputs.images.shape[1:]))
         mask = None if inputs.mask is None else inputs.mask[0]
         return cls(restorer, Held.of(image), size, tiles, mask, cancelled=cancelled)

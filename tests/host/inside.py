@@ -249,10 +249,10 @@ def check_the_host_is_asked_for_what_will_be_run_at_once() -> None:
 
 
 def check_a_size_beyond_the_memory_is_refused_before_its_runs_are_planned() -> None:
-    """There would be many of them, of so many tiles that planning them takes minutes."""
-    module: Any = import_module(f"{pack.__name__}.running.restoration")
-    model, plan = load(), module.Sized.of_first
-    module.Sized.of_first = None
+    """There would be many of them, of so many tiles that planning them takes long."""
+    sized: Any = import_module(f"{pack.__name__}.running.restoration").Sized
+    model, plan = load(), sized.__init__
+    sized.__init__ = None
     try:
         for way, value in (("factor", 1e5), ("longer side", 1e7), ("megapixels", 1e5)):
             error = error_of(
@@ -262,7 +262,7 @@ def check_a_size_beyond_the_memory_is_refused_before_its_runs_are_planned() -> N
             )
             assert isinstance(error, MemoryError), (way, error)
     finally:
-        module.Sized.of_first = plan
+        sized.__init__ = plan
 
 
 def check_another_architecture_that_runs_out_of_memory_is_cut() -> None:
